@@ -1,0 +1,1 @@
+"""The services: composition roots, one directory each. Nothing imports them."""

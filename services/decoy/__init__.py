@@ -1,0 +1,1 @@
+"""The decoy: records every input as the models saw it."""

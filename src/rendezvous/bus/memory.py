@@ -1,0 +1,162 @@
+"""The bus inside one process: the embedded default, and the reference for every other bus.
+
+Guarantee: at least once, in order within a group of one member, as long as the process lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rendezvous.bus.port import Bus, Deliveries, Delivery, Start
+from rendezvous.errors import BusUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+_NO_PROPERTIES: Mapping[str, str] = {}
+
+
+class _Queue:
+    """What waits for one group on one topic, and the members that wait for it."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Delivery] = deque()
+        self.sleepers: deque[asyncio.Future[None]] = deque()
+
+    def put(self, delivery: Delivery) -> None:
+        self.waiting.append(delivery)
+        self.wake()
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        self.waiting.extendleft(reversed(deliveries))
+        self.wake()
+
+    def take(self, most: int) -> list[Delivery]:
+        waiting = self.waiting
+        return [waiting.popleft() for _ in range(min(most, len(waiting)))]
+
+    def wake(self) -> None:
+        while self.waiting and self.sleepers:
+            sleeper = self.sleepers.popleft()
+            if not sleeper.done():
+                sleeper.set_result(None)
+                return
+
+
+class _Member(Deliveries):
+    def __init__(self, bus: MemoryBus, queues: Mapping[str, _Queue]) -> None:
+        self._bus = bus
+        self._queues = queues
+        self._in_hand: dict[int, Delivery] = {}
+
+    async def receive(
+        self, max_messages: int = 1000, max_wait: float | None = None
+    ) -> list[Delivery]:
+        await asyncio.sleep(0)  # a bus across a network yields here; so does this one, always
+        try:
+            async with asyncio.timeout(max_wait):
+                while not (batch := self._take(max_messages)):
+                    await self._arrival()
+        except TimeoutError:
+            return []
+        for delivery in batch:
+            self._in_hand[id(delivery)] = delivery
+        return batch
+
+    def _take(self, most: int) -> list[Delivery]:
+        batch: list[Delivery] = []
+        for queue in self._queues.values():
+            batch += queue.take(most - len(batch))
+        return batch
+
+    async def _arrival(self) -> None:
+        """Return when something may be waiting on one of the queues."""
+        if self._bus.closed:
+            raise BusUnavailable("the memory bus is closed")
+        sleeper = asyncio.get_running_loop().create_future()
+        self._bus.sleepers.add(sleeper)
+        for queue in self._queues.values():
+            queue.sleepers.append(sleeper)
+        try:
+            await sleeper
+        finally:
+            self._bus.sleepers.discard(sleeper)
+            for queue in self._queues.values():
+                if sleeper in queue.sleepers:
+                    queue.sleepers.remove(sleeper)
+                queue.wake()  # if this one was woken and is cancelled, the next shall go
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self._in_hand.pop(id(delivery), None)
+
+    async def nack(self, delivery: Delivery) -> None:
+        if self._in_hand.pop(id(delivery), None) is not None:
+            self._queues[delivery.topic].put(replace(delivery, tries=delivery.tries + 1))
+
+    def leave(self) -> None:
+        """Give back what is still in hand, in its order and without counting a try."""
+        for topic, queue in self._queues.items():
+            queue.put_back([d for d in self._in_hand.values() if d.topic == topic])
+        self._in_hand.clear()
+
+
+class MemoryBus(Bus):
+    """Keeps one queue for each group of each topic. Belongs to the event loop that uses it."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, dict[str, _Queue]] = {}
+        self.sleepers: set[asyncio.Future[None]] = set()
+        self.closed = False
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        key: str | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> asyncio.Future[None]:
+        """Put the message into the queue of every group of ``topic``."""
+        done = asyncio.get_running_loop().create_future()
+        if self.closed:
+            done.set_exception(BusUnavailable("the memory bus is closed"))
+            return done
+        for queue in self._topics.get(topic, {}).values():
+            queue.put(Delivery(topic, payload, key, properties or _NO_PROPERTIES))
+        done.set_result(None)
+        return done
+
+    @asynccontextmanager
+    async def subscribe(
+        self, topics: Sequence[str], group: str, *, start: Start = "latest"
+    ) -> AsyncIterator[Deliveries]:
+        """Join ``group``; there is no history, so ``start`` makes no difference here."""
+        del start
+        if self.closed:
+            raise BusUnavailable("the memory bus is closed")
+        queues = {
+            topic: self._topics.setdefault(topic, {}).setdefault(group, _Queue())
+            for topic in topics
+        }
+        member = _Member(self, queues)
+        try:
+            yield member
+        finally:
+            member.leave()
+
+    def backlog(self, topic: str, group: str) -> int:
+        """Return how many messages wait for ``group`` on ``topic``, those in hand not counted."""
+        queue = self._topics.get(topic, {}).get(group)
+        return len(queue.waiting) if queue else 0
+
+    async def aclose(self) -> None:
+        """End every read; what waits is forgotten, for memory is all there is."""
+        self.closed = True
+        for sleeper in self.sleepers:
+            if not sleeper.done():
+                sleeper.set_exception(BusUnavailable("the memory bus is closed"))

@@ -1,0 +1,103 @@
+"""What the rest of the package asks of a message bus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+Start = Literal["latest", "earliest"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """One message in hand. Exactly one of ``ack`` and ``nack`` is called with it.
+
+    Attributes:
+        topic: The short name under which the reader subscribed.
+        payload: The bytes, as they were published.
+        key: The key it was published with, or ``None``.
+        properties: Text properties it was published with.
+        tries: 1 when it comes for the first time, one more after each ``nack``. A bus may forget
+            the count when it restarts, so it is a lower bound.
+    """
+
+    topic: str
+    payload: bytes
+    key: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    tries: int = 1
+
+
+class Deliveries(Protocol):
+    """A member of a group, reading. One task receives; any task of the loop may ack and nack."""
+
+    async def receive(
+        self, max_messages: int = 1000, max_wait: float | None = None
+    ) -> Sequence[Delivery]:
+        """Wait for the first message, then return it with what is there already.
+
+        Args:
+            max_messages: At most so many; never waits for more than the first.
+            max_wait: Seconds to wait for the first; ``None`` waits for ever.
+
+        Returns:
+            The messages in the order of the bus; empty when ``max_wait`` went by. A cancelled
+            ``receive`` loses nothing: the messages come with the next one.
+
+        Raises:
+            BusError: The bus is closed or refuses to deliver.
+        """
+        ...
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Say that these are done with; they do not come again (save for a crash of the bus)."""
+        ...
+
+    async def nack(self, delivery: Delivery) -> None:
+        """Hand the message back: it comes again soon, to this member or another."""
+        ...
+
+
+class Bus(Protocol):
+    """A publish-subscribe bus that delivers at least once."""
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        key: str | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> asyncio.Future[None]:
+        """Start to publish, in the order of the calls, without waiting.
+
+        Returns:
+            A future, done when the bus has durably taken the message. It may be left unawaited
+            only by a caller that looks at its exception. It fails with ``BusUnavailable`` when
+            the outcome is *unknown* and with ``BusRefused`` when the message was not taken.
+        """
+        ...
+
+    def subscribe(
+        self, topics: Sequence[str], group: str, *, start: Start = "latest"
+    ) -> AbstractAsyncContextManager[Deliveries]:
+        """Read ``topics`` as a member of ``group`` while inside the block.
+
+        Each group gets every message, and each message goes to one member. A group, once made,
+        keeps its place while it has no member; what a member had in hand when it left goes to
+        the others, or waits. ``start`` says where a *new* group begins; a bus without history
+        begins at ``latest`` always.
+
+        Raises:
+            BusError: The bus cannot be reached, or refuses.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was published, then let go of every connection. Idempotent."""
+        ...

@@ -1,0 +1,5 @@
+"""``python -m rendezvous.cli``: the same as ``rendezvous``."""
+
+from rendezvous.cli import main
+
+main()

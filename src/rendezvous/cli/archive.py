@@ -1,0 +1,7 @@
+"""``rendezvous archive``: look after archive files."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)

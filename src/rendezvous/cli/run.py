@@ -1,0 +1,196 @@
+"""``rendezvous run``: put a whole system together in one process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from rendezvous.bus.factory import connect
+from rendezvous.configuration import load
+from rendezvous.errors import BundleError
+from rendezvous.frontend.server import make_rendezvous, serve
+from rendezvous.local import Local
+from rendezvous.model.bundle import load as load_bundle
+from rendezvous.model.decoy import Decoy
+from rendezvous.model.worker import Post, Worker
+from rendezvous.settings import FrontEndSettings, read
+from rendezvous.sink.files import FileSink
+from rendezvous.sink.runner import Connector
+from rendezvous.telemetry import Metrics, configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from rendezvous.bus.port import Bus
+    from rendezvous.configuration import Configuration
+
+log = logging.getLogger(__name__)
+
+
+def run_everything(
+    *,
+    bus: str,
+    elasticsearch: str | None,
+    config: Path,
+    archive_dir: Path,
+    host: str | None,
+    port: int | None,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        RendezvousError: The configuration, a bundle, the bus or an archive is not as it must be.
+        SystemExit: With 1 when a part failed for good.
+    """
+    settings = read(FrontEndSettings)
+    given = {"host": host, "port": port}
+    settings = settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+    configure_logging(settings.log_level, settings.log_format)
+    configuration = load(config)
+    train_missing(configuration)
+    connected = connect(bus)
+    metrics = Metrics()
+    local = assemble(configuration, connected, metrics, settings, archive_dir, elasticsearch)
+    failures: list[str] = []
+
+    def failed() -> None:
+        failures.append("a part failed")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    local.failed = failed
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        try:
+            async with local.running():
+                typer.echo(banner(configuration, local, settings))
+                yield
+        finally:
+            await connected.aclose()
+
+    serve(configuration, local.rendezvous, settings, metrics, running)
+    if failures:
+        raise SystemExit(1)
+
+
+def train_missing(configuration: Configuration) -> None:
+    """Train each configured model whose bundle is not there.
+
+    Raises:
+        BundleError: It can not be trained, or the configuration does not say how.
+    """
+    for endpoint in configuration.endpoints.values():
+        for model in endpoint.models:
+            bundle = configuration.directory / model.bundle
+            if (bundle / "manifest.json").exists():
+                continue
+            if model.train is None:
+                raise BundleError(f"{bundle} is not there, and the configuration has no `train`")
+            typer.echo(f"training {model.bundle} ...")
+            models_dir = str(bundle.parent.parent)
+            command = [sys.executable, "-m", "training", *shlex.split(model.train)]
+            command += ["--models-dir", models_dir]
+            if subprocess.run(command, check=False, cwd=configuration.directory).returncode:  # noqa: S603 - the operator's own configuration
+                raise BundleError(f"training {model.bundle} failed: {shlex.join(command)}")
+
+
+def assemble(
+    configuration: Configuration,
+    bus: Bus,
+    metrics: Metrics,
+    settings: FrontEndSettings,
+    archive_dir: Path,
+    elasticsearch: str | None,
+) -> Local:
+    """Put the parts together; nothing is started. Raises: BundleError, ConfigurationError."""
+    topics = configuration.topics
+    return Local(
+        bus=bus,
+        rendezvous=make_rendezvous(configuration, bus, settings, metrics),
+        workers=_workers(configuration, bus, metrics, settings.instance),
+        decoy=Decoy(
+            bus, [configuration.topic(name) for name in configuration.endpoints], topics.decoy
+        ),
+        connectors=[
+            *_file_connectors(configuration, bus, metrics, archive_dir),
+            *_elastic_connectors(configuration, bus, metrics, elasticsearch),
+        ],
+    )
+
+
+def _workers(
+    configuration: Configuration, bus: Bus, metrics: Metrics, instance: str
+) -> list[Worker]:
+    return [
+        Worker(
+            load_bundle(configuration.directory / model.bundle, allow_joblib=model.allow_joblib),
+            bus,
+            Post(
+                endpoint=name,
+                topic=configuration.topic(name),
+                models_topic=configuration.topics.models,
+                role=model.role,
+                instance=instance,
+            ),
+            metrics,
+        )
+        for name, endpoint in configuration.endpoints.items()
+        for model in endpoint.models
+    ]
+
+
+def _file_connectors(
+    configuration: Configuration, bus: Bus, metrics: Metrics, archive_dir: Path
+) -> list[Connector]:
+    topics = {configuration.topics.decoy: "logs", configuration.topics.score: "scores"}
+    return [
+        Connector(
+            bus, FileSink(archive_dir / name), [topic], group="log-connector", observer=metrics
+        )
+        for topic, name in topics.items()
+    ]
+
+
+def _elastic_connectors(
+    configuration: Configuration, bus: Bus, metrics: Metrics, url: str | None
+) -> list[Connector]:
+    if url is None:
+        return []
+    from rendezvous.sink.elastic import ElasticSink  # noqa: PLC0415 - needs the `elastic` extra
+
+    topics = {configuration.topics.decoy: "decoy-log", configuration.topics.score: "score-log"}
+    return [
+        Connector(
+            bus, ElasticSink(url, index), [topic], group="elasticsearch-connector", observer=metrics
+        )
+        for topic, index in topics.items()
+    ]
+
+
+def banner(configuration: Configuration, local: Local, settings: FrontEndSettings) -> str:
+    """Return what a person needs to know: where it serves, what, and one request to try."""
+    url = f"http://{settings.host}:{settings.port}"
+    name = configuration.default_endpoint
+    lines = [f"rendezvous is ready at {url}  (docs: {url}/docs, metrics: {url}/metrics)"]
+    for endpoint in configuration.endpoints:
+        models = ", ".join(
+            f"{w.name} version {w.model.manifest.version} ({w.post.role})"
+            for w in local.workers
+            if w.post.endpoint == endpoint
+        )
+        lines.append(f"  {endpoint}: {models or 'no models'}")
+    example = configuration.endpoints[name].example
+    if example:
+        body = json.dumps(example)
+        lines.append(f"try: curl -s {url}/predict -H 'Content-Type: application/json' -d '{body}'")
+    return "\n".join(lines)

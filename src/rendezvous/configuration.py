@@ -1,0 +1,186 @@
+"""What is served: endpoints, their models, policies and topics, from ``rendezvous.yaml``.
+
+How a process reaches the outside (addresses, directories, log level) is ``settings``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rendezvous.core import Endpoint
+from rendezvous.errors import ConfigurationError
+from rendezvous.policy import First, Newest, Policy, Priority, Rank
+from rendezvous.schema import InputField  # noqa: TC001 - pydantic reads it
+
+_NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+Name = Annotated[str, Field(pattern=_NAME)]
+Role = Literal["production", "canary", "shadow", "backup"]
+
+
+class _Part(BaseModel):
+    """Base of the parts: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NewestPolicy(_Part):
+    """The highest version within the deadline, at once when none higher is to come."""
+
+    name: Literal["newest"]
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        return Newest()
+
+
+class FirstPolicy(_Part):
+    """The first valid score."""
+
+    name: Literal["first"]
+
+    def build(self) -> Policy:
+        """Return the policy."""
+        return First()
+
+
+class RankConfig(_Part):
+    """A place in the ranking: a model's name, and its patience in milliseconds."""
+
+    model: Name
+    patience_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class PriorityPolicy(_Part):
+    """Ranked models; each but the first with the time from which on it will do."""
+
+    name: Literal["priority"]
+    ranking: Annotated[list[RankConfig], Field(min_length=1)]
+
+    def build(self) -> Policy:
+        """Return the policy. Raises: ConfigurationError."""
+        return Priority([Rank(r.model, r.patience_ms / 1000.0) for r in self.ranking])
+
+
+PolicyConfig = Annotated[NewestPolicy | FirstPolicy | PriorityPolicy, Field(discriminator="name")]
+
+
+class ModelConfig(_Part):
+    """A model that ``rendezvous run`` starts.
+
+    Attributes:
+        bundle: Its bundle's directory, relative to the configuration file.
+        role: Its role on the endpoint.
+        train: Arguments of ``python -m training`` that make the bundle where it is missing.
+        allow_joblib: Whether a bundle with a pickle may be loaded; it can run any code.
+    """
+
+    bundle: Path
+    role: Role = "production"
+    train: str | None = None
+    allow_joblib: bool = False
+
+
+class EndpointConfig(_Part):
+    """One business question.
+
+    Attributes:
+        topic: Where its requests are published; the endpoint's name if not given.
+        deadline_ms: Milliseconds after a request's arrival at which its answer has left.
+        policy: Which score to answer with.
+        input: The input's fields, in order.
+        models: What ``rendezvous run`` starts.
+        example: An input to show in the documentation.
+        compat: Answer as the original did where nothing acceptable came: 200 and an empty
+            ``modelResult``, in place of 504.
+    """
+
+    topic: Name | None = None
+    deadline_ms: Annotated[float, Field(gt=0, le=3_600_000, allow_inf_nan=False)] = 1000.0
+    policy: PolicyConfig = NewestPolicy(name="newest")
+    input: Annotated[tuple[InputField, ...], Field(min_length=1)]
+    models: tuple[ModelConfig, ...] = ()
+    example: dict[str, float] | None = None
+    compat: bool = False
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Accept a mapping of names to the rest of each field."""
+        if not isinstance(value, dict):
+            return value
+        return [{"name": name, **(rest or {})} for name, rest in value.items()]
+
+
+class Topics(_Part):
+    """The topics that endpoints share."""
+
+    score: Name = "score"
+    decoy: Name = "decoy"
+    models: Name = "models"
+
+
+class Configuration(_Part):
+    """The whole of ``rendezvous.yaml``; the first endpoint is the one of ``POST /predict``."""
+
+    endpoints: Annotated[dict[Name, EndpointConfig], Field(min_length=1)]
+    topics: Topics = Topics()
+    directory: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Self:
+        topics = [self.topic(name) for name in self.endpoints]
+        topics += [self.topics.score, self.topics.decoy, self.topics.models]
+        twice = {topic for topic in topics if topics.count(topic) > 1}
+        if twice:
+            raise ValueError(f"topics must differ; used twice: {', '.join(sorted(twice))}")
+        return self
+
+    def topic(self, endpoint: str) -> str:
+        """Return the topic of ``endpoint``'s requests."""
+        return self.endpoints[endpoint].topic or endpoint
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Return the core's view of an endpoint. Raises: ConfigurationError."""
+        config = self.endpoints[name]
+        return Endpoint(
+            name=name,
+            topic=self.topic(name),
+            policy=config.policy.build(),
+            deadline=config.deadline_ms / 1000.0,
+        )
+
+    @property
+    def default_endpoint(self) -> str:
+        """The endpoint of ``POST /predict``."""
+        return next(iter(self.endpoints))
+
+
+def load(path: Path) -> Configuration:
+    """Read a configuration file.
+
+    Raises:
+        ConfigurationError: It is not there, is no YAML, or a key is unknown, missing or wrong;
+            the text names the key and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    try:
+        configuration = Configuration.model_validate(content)
+        for name in configuration.endpoints:
+            configuration.endpoint(name)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {_explained(error)}") from error
+    return configuration.model_copy(update={"directory": path.resolve().parent})
+
+
+def _explained(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg']}"
+        for e in error.errors(include_url=False)
+    )

@@ -1,0 +1,365 @@
+"""The rendezvous server: publish a request, gather the scores, answer by policy."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rendezvous.contract import (
+    Request,
+    Score,
+    decode_announcement,
+    decode_score,
+)
+from rendezvous.deadletter import Undertaker
+from rendezvous.errors import ConfigurationError, ContractError
+from rendezvous.mailbox import Arrival, Key, Mailbox
+from rendezvous.policy.port import Answer, Exhausted, Wait
+from rendezvous.roster import Roster
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+    from rendezvous.bus.port import Bus, Deliveries
+    from rendezvous.policy.port import Candidate, Policy, Verdict
+
+log = logging.getLogger(__name__)
+
+RESERVE_SHARE = 0.05
+RESERVE_LEAST = 0.002
+EXPIRY_PERIOD = 0.25
+TIMER_RESOLUTION = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A business question that several models answer.
+
+    Attributes:
+        name: Its name in URLs, metrics and the record.
+        topic: The topic on which its requests are published.
+        policy: Which score to answer with.
+        deadline: Seconds after a request's arrival at which its answer has left, at the latest.
+    """
+
+    name: str
+    topic: str
+    policy: Policy
+    deadline: float = 1.0
+
+    @property
+    def budget(self) -> float:
+        """Seconds to decide in: the deadline less a reserve for the way back (5 %, >= 2 ms)."""
+        return self.deadline - max(RESERVE_SHARE * self.deadline, RESERVE_LEAST)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The record of one choice.
+
+    Attributes:
+        request: As it was published.
+        score: The chosen one; ``None`` where nothing acceptable came.
+        reason: Why this one, in one word of the policy; ``exhausted`` for none.
+        policy: The policy's name.
+        elapsed: Seconds from the request's arrival to the choice.
+        arrivals: All scores seen until then, in the order they came.
+        missing: The models that were awaited and had not come.
+    """
+
+    request: Request
+    score: Score | None
+    reason: str
+    policy: str
+    elapsed: float
+    arrivals: tuple[Arrival, ...]
+    missing: tuple[Candidate, ...]
+
+
+class Observer(Protocol):
+    """Who is told what happens, to count it."""
+
+    def decided(self, endpoint: Endpoint, decision: Decision) -> None:
+        """Take note of a choice, or that nothing could be chosen."""
+
+    def arrived(self, score: Score, state: str) -> None:
+        """Take note of a score; ``state``: ``in_time``, ``late``, ``error`` or ``duplicate``."""
+
+    def buried(self, topic: str) -> None:
+        """Take note of a message that went to the dead-letter topic of ``topic``."""
+
+
+class Silent(Observer):
+    """Counts nothing."""
+
+
+class _Open:
+    """A request in flight: its mailbox, and the future that its choice is put into."""
+
+    __slots__ = ("arrived", "choice", "endpoint", "mailbox", "timer", "until")
+
+    def __init__(
+        self, endpoint: Endpoint, mailbox: Mailbox, choice: asyncio.Future[Verdict], arrived: float
+    ) -> None:
+        self.endpoint = endpoint
+        self.mailbox = mailbox
+        self.choice = choice
+        self.arrived = arrived
+        self.timer: asyncio.TimerHandle | None = None
+        self.until = 0.0
+
+
+class Rendezvous:
+    """Asks every model behind ``bus`` and answers as each endpoint's policy decides.
+
+    Args:
+        bus: Carries requests and scores.
+        endpoints: What can be asked.
+        reply_topic: The return address. Nobody else may read it as ``group``: two servers must
+            not compete for scores.
+        models_topic: Where workers announce themselves.
+        group: Stable name of this server's group on both.
+        observer: Is told what happens.
+        clock: Seconds, never falling; only differences are used.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        endpoints: Iterable[Endpoint],
+        *,
+        reply_topic: str = "score",
+        models_topic: str = "models",
+        group: str = "rendezvous",
+        observer: Observer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.endpoints: Mapping[str, Endpoint] = {e.name: e for e in endpoints}
+        self._bus = bus
+        self._reply_topic = reply_topic
+        self._models_topic = models_topic
+        self._group = group
+        self._observer = observer or Silent()
+        self._clock = clock
+        self._roster = Roster()
+        self._open: dict[str, _Open] = {}
+        self.listening = False
+        """Whether scores and announcements are being read."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self._open)
+
+    def live(self, endpoint: str) -> Mapping[Key, Candidate]:
+        """Return the live models that may answer ``endpoint``, by name and version."""
+        return self._roster.live(endpoint)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Listen for scores until ``stop`` is set and requests in flight have their answers.
+
+        Raises:
+            BusError: The bus cannot be reached, or no longer delivers.
+        """
+        undertaker = Undertaker(self._bus, self._observer.buried)
+        async with (
+            self._bus.subscribe([self._reply_topic], self._group) as scores,
+            self._bus.subscribe([self._models_topic], self._group) as announcements,
+        ):
+            tasks = [
+                asyncio.create_task(self._until_answered(stop)),
+                asyncio.create_task(self._listen(scores, self._deliver, undertaker)),
+                asyncio.create_task(self._listen(announcements, self._introduce, undertaker)),
+                asyncio.create_task(self._expire()),
+            ]
+            self.listening = True
+            try:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self.listening = False
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+            for task in done:
+                task.result()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run inside the block. Raises: BusError, as ``run``."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self.run(stop))
+        while not self.listening and not task.done():
+            await asyncio.sleep(0.001)
+        if task.done():
+            await task
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+    async def ask(
+        self, endpoint: str, model_input: dict[str, Any], *, message_id: str | None = None
+    ) -> Decision:
+        """Ask every model of ``endpoint`` and return the choice, within the deadline.
+
+        Args:
+            endpoint: The name of one of ``endpoints``.
+            model_input: The input's fields, validated; numbers must be finite.
+            message_id: An id of the caller's, unique among requests in flight; a new UUID if not
+                given.
+
+        Raises:
+            BusError: The request could not be published.
+            ConfigurationError: There is no such endpoint, or ``message_id`` is in flight.
+        """
+        arrived = self._clock()
+        asked = self.endpoints.get(endpoint)
+        message_id = message_id or str(uuid.uuid4())
+        if asked is None or message_id in self._open:
+            raise ConfigurationError(f"no endpoint {endpoint!r}, or {message_id} is in flight")
+        request = self._request(asked, model_input, message_id)
+        mailbox = Mailbox(message_id, self._roster.live(endpoint), asked.budget)
+        choice: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        entry = _Open(asked, mailbox, choice, arrived)
+        self._open[message_id] = entry  # before publishing: no score can come too early
+        try:
+            self._set_timer(entry, asked.budget)
+            published = self._bus.publish(asked.topic, request.encode(), key=message_id)
+            published.add_done_callback(partial(_fail, choice))
+            verdict = await choice
+        finally:
+            del self._open[message_id]
+            if entry.timer:
+                entry.timer.cancel()
+        return self._record(entry, request, verdict)
+
+    def _request(self, endpoint: Endpoint, model_input: dict[str, Any], message_id: str) -> Request:
+        now = time.time()
+        return Request(
+            timestamp=now,
+            message_id=message_id,
+            model_input=model_input,
+            score_topic=self._reply_topic,
+            deadline=round((now + endpoint.budget) * 1000.0, 3),
+            endpoint=endpoint.name,
+            schema_version=1,
+        )
+
+    def _record(self, entry: _Open, request: Request, verdict: Verdict) -> Decision:
+        chosen = verdict if isinstance(verdict, Answer) else None
+        missing = entry.mailbox.pending
+        elapsed = self._clock() - entry.arrived
+        if missing and elapsed >= entry.mailbox.budget - TIMER_RESOLUTION:
+            self._roster.missed(entry.endpoint.name, missing, self._clock())
+        decision = Decision(
+            request=request,
+            score=chosen.score if chosen else None,
+            reason=chosen.reason if chosen else "exhausted",
+            policy=entry.endpoint.policy.name,
+            elapsed=elapsed,
+            arrivals=tuple(entry.mailbox.arrivals),
+            missing=tuple(missing.values()),
+        )
+        self._observer.decided(entry.endpoint, decision)
+        return decision
+
+    def _decide(self, entry: _Open, elapsed: float) -> None:
+        """Ask the policy; put its choice into the future, or set the timer it asks for."""
+        if entry.choice.done():
+            return
+        try:
+            verdict = entry.endpoint.policy.decide(entry.mailbox.situation(elapsed))
+        except Exception:  # a policy may be a user's: it costs its request the choice, no more
+            log.exception("policy %s failed", entry.endpoint.policy.name)
+            verdict = Exhausted()
+        if isinstance(verdict, Wait):
+            self._set_timer(entry, min(verdict.until, entry.mailbox.budget))
+        else:
+            entry.choice.set_result(verdict)
+
+    def _set_timer(self, entry: _Open, until: float) -> None:
+        if entry.timer:
+            if entry.until == until and entry.timer.when() > asyncio.get_running_loop().time():
+                return
+            entry.timer.cancel()
+        entry.until = until
+        delay = max(0.0, entry.arrived + until - self._clock())
+        # `until` goes along: a timer may fire a little early, and the policy must not see that
+        entry.timer = asyncio.get_running_loop().call_later(delay, self._decide, entry, until)
+
+    async def _listen(
+        self,
+        deliveries: Deliveries,
+        take: Callable[[bytes], None],
+        undertaker: Undertaker,
+    ) -> None:
+        while True:
+            taken = []
+            for delivery in await deliveries.receive():
+                try:
+                    take(delivery.payload)
+                    taken.append(delivery)
+                except ContractError as error:
+                    await undertaker.refuse(deliveries, delivery, str(error))
+            await deliveries.ack(taken)
+
+    def _deliver(self, payload: bytes) -> None:
+        """Put a score into its mailbox and see whether it settles the choice."""
+        score = decode_score(payload)
+        entry = self._open.get(score.message_id)
+        now = self._clock()
+        if entry is None:  # normal: another model's was good enough
+            if score.endpoint in self.endpoints:
+                self._roster.scored(score.endpoint, score.model, now)
+            self._observer.arrived(score, "late")
+            return
+        self._roster.scored(entry.endpoint.name, score.model, now)
+        elapsed = now - entry.arrived
+        if not entry.mailbox.put(score, elapsed):
+            self._observer.arrived(score, "duplicate")
+            return
+        self._observer.arrived(score, "error" if score.error else "in_time")
+        self._decide(entry, elapsed)
+
+    def _introduce(self, payload: bytes) -> None:
+        announcement = decode_announcement(payload)
+        before = self._roster.live(announcement.endpoint)
+        self._roster.announced(announcement, self._clock())
+        gone = before.keys() - self._roster.live(announcement.endpoint).keys()
+        self._drop(announcement.endpoint, gone)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_PERIOD)
+            before = {name: self._roster.live(name) for name in self.endpoints}
+            self._roster.expire(self._clock())
+            for name, models in before.items():
+                self._drop(name, models.keys() - self._roster.live(name).keys())
+
+    def _drop(self, endpoint: str, gone: Iterable[Key]) -> None:
+        """End the wait of every open request for models that are gone."""
+        for key in gone:
+            log.info("model %s version %d of %s is gone", *key, endpoint)
+            for entry in list(self._open.values()):
+                if entry.endpoint.name == endpoint and entry.mailbox.drop(key):
+                    self._decide(entry, self._clock() - entry.arrived)
+
+    async def _until_answered(self, stop: asyncio.Event) -> None:
+        """Wait for ``stop``, then for requests in flight; none takes longer than its deadline."""
+        await stop.wait()
+        while self._open:
+            await asyncio.sleep(0.005)
+
+
+def _fail(choice: asyncio.Future[Verdict], published: asyncio.Future[None]) -> None:
+    """Fail the request when it could not be published, unless it is answered already."""
+    error = None if published.cancelled() else published.exception()
+    if error is not None and not choice.done():
+        choice.set_exception(error)

@@ -1,0 +1,82 @@
+"""Put the front end together from its settings, and serve it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from rendezvous.core import Rendezvous
+from rendezvous.frontend.app import Served, create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from rendezvous.bus.port import Bus
+    from rendezvous.configuration import Configuration
+    from rendezvous.settings import FrontEndSettings
+    from rendezvous.telemetry import Metrics
+
+
+def make_rendezvous(
+    configuration: Configuration, bus: Bus, settings: FrontEndSettings, metrics: Metrics
+) -> Rendezvous:
+    """Return the rendezvous server of all endpoints of ``configuration``."""
+    endpoints = [configuration.endpoint(name) for name in configuration.endpoints]
+    if settings.deadline is not None:
+        endpoints = [replace(endpoint, deadline=settings.deadline) for endpoint in endpoints]
+    rendezvous = Rendezvous(
+        bus,
+        endpoints,
+        reply_topic=settings.reply_topic,
+        models_topic=configuration.topics.models,
+        group=f"rendezvous-{settings.reply_topic}",
+        observer=metrics,
+    )
+    metrics.watch_in_flight(lambda: rendezvous.in_flight)
+    return rendezvous
+
+
+def serve(
+    configuration: Configuration,
+    rendezvous: Rendezvous,
+    settings: FrontEndSettings,
+    metrics: Metrics,
+    running: Callable[[], AbstractAsyncContextManager[Any]],
+) -> None:
+    """Serve HTTP until SIGTERM or SIGINT; requests in flight are finished first.
+
+    Args:
+        configuration: The inputs of the endpoints.
+        rendezvous: The server that is asked.
+        settings: Where to listen.
+        metrics: Shown at ``/metrics``.
+        running: Entered before the first request and left after the last.
+
+    Raises:
+        SystemExit: With 3 when it can not start.
+    """
+    served = [
+        Served(rendezvous.endpoints[name], config.input, config.example, config.compat)
+        for name, config in configuration.endpoints.items()
+    ]
+    app = create_app(
+        rendezvous,
+        served,
+        running=running,
+        metrics=metrics.text,
+        allowed_hosts=settings.allowed_hosts,
+    )
+    longest = max(endpoint.deadline for endpoint in rendezvous.endpoints.values())
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(longest) + 1,
+    )

@@ -1,0 +1,1 @@
+"""Models, the bundles that they come in, and the worker that serves one."""

@@ -1,0 +1,247 @@
+"""The loop around one model: read requests, predict once a batch, publish the scores."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rendezvous.bus.settling import settle
+from rendezvous.contract import (
+    Announcement,
+    ModelProvenance,
+    ScoreError,
+    decode_request,
+    encode_score,
+)
+from rendezvous.deadletter import Undertaker
+from rendezvous.errors import BusError, ContractError
+from rendezvous.model.evaluation import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from rendezvous.bus.port import Bus, Deliveries, Delivery
+    from rendezvous.contract import Request, Result
+    from rendezvous.model.port import Model
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 0.5
+STOP_CHECK = 0.1
+BATCHES_UNDER_WAY = 4
+"""Batches whose scores are published and not yet known to be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where a worker reads and writes, and what it calls itself.
+
+    Attributes:
+        endpoint: The endpoint's name.
+        topic: Where its requests come from.
+        models_topic: Where the worker announces itself.
+        role: ``production``, ``canary``, ``shadow`` or ``backup``.
+        instance: Which replica this is; must differ between replicas.
+        reply_topics: A pattern that a request's return address must match as a whole; anything
+            else is refused, so that no message can make a worker write where it likes.
+        max_batch: Requests scored at once, at most.
+    """
+
+    endpoint: str
+    topic: str
+    models_topic: str = "models"
+    role: str = "production"
+    instance: str = "0"
+    reply_topics: str = r"score(-[A-Za-z0-9_.-]{1,64})?"
+    max_batch: int = 256
+
+
+class Observer(Protocol):
+    """Who is told what happens, to count it."""
+
+    def worked(self, model: str, version: int, outcome: str, number: int) -> None:
+        """Take note of requests; ``outcome``: ``ok``, ``error`` or ``expired`` (not scored)."""
+
+    def evaluated(self, model: str, version: int, seconds: float, rows: int) -> None:
+        """Take note that the model took ``seconds`` for a batch of ``rows``."""
+
+    def buried(self, topic: str) -> None:
+        """Take note of a message that went to the dead-letter topic of ``topic``."""
+
+
+class Silent(Observer):
+    """Counts nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request in hand."""
+
+    delivery: Delivery
+    request: Request
+    fields: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Worker:
+    """Serves one model on one endpoint; its replicas share the group, the model's name.
+
+    Each request is acked only after its score is durably on the bus. A request past its deadline
+    is dropped and counted; a model that fails answers with an error score, so nobody waits for
+    it; a request that nobody can read is buried after a few tries.
+    """
+
+    model: Model
+    bus: Bus
+    post: Post
+    observer: Observer = field(default_factory=Silent)
+    _settling: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _reply_topics: re.Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reply_topics = re.compile(self.post.reply_topics)
+
+    @property
+    def name(self) -> str:
+        """The model's name, and its group's."""
+        return self.model.manifest.name
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, then finish what is in hand.
+
+        Raises:
+            BusError: The bus cannot be reached, or refuses.
+        """
+        undertaker = Undertaker(self.bus, self.observer.buried)
+        with ThreadPoolExecutor(1, thread_name_prefix=self.name) as thread:
+            async with self.bus.subscribe([self.post.topic], self.name) as deliveries:
+                async with self._announced():
+                    while not stop.is_set():
+                        batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
+                        if batch:
+                            jobs = await self._open(batch, deliveries, undertaker)
+                            await self._work(jobs, deliveries, thread)
+                await asyncio.gather(*self._settling)
+
+    @asynccontextmanager
+    async def _announced(self) -> AsyncIterator[None]:
+        """Say twice a second that this replica serves, and at the end that it has stopped."""
+        heart = asyncio.create_task(self._beat())
+        try:
+            yield
+        finally:
+            heart.cancel()
+            with contextlib.suppress(BusError):
+                await self._announce("stopped")
+
+    async def _beat(self) -> None:
+        while True:
+            with contextlib.suppress(BusError):  # the bus tells of its troubles itself
+                await self._announce("serving")
+            await asyncio.sleep(HEARTBEAT)
+
+    def _announce(self, state: str) -> asyncio.Future[None]:
+        manifest, post = self.model.manifest, self.post
+        announcement = Announcement(
+            timestamp=time.time(),
+            endpoint=post.endpoint,
+            instance=post.instance,
+            model_name=manifest.name,
+            model_version=manifest.version,
+            role=post.role,
+            state=state,
+            digest=manifest.digest,
+        )
+        key = f"{post.endpoint}/{manifest.name}@{manifest.version}/{post.instance}"
+        return self.bus.publish(post.models_topic, announcement.encode(), key=key)
+
+    async def _open(
+        self, batch: Sequence[Delivery], deliveries: Deliveries, undertaker: Undertaker
+    ) -> list[_Job]:
+        """Decode; refuse what nobody can read, drop what nobody waits for any more."""
+        jobs: list[_Job] = []
+        expired: list[Delivery] = []
+        now = time.time() * 1000.0
+        for delivery in batch:
+            try:
+                request, fields = self._read(delivery.payload)
+            except ContractError as error:
+                await undertaker.refuse(deliveries, delivery, str(error))
+                continue
+            if request.deadline is not None and request.deadline < now:
+                expired.append(delivery)
+            else:
+                jobs.append(_Job(delivery, request, fields))
+        if expired:
+            await deliveries.ack(expired)
+            self._count("expired", len(expired))
+        return jobs
+
+    def _read(self, payload: bytes) -> tuple[Request, dict[str, Any]]:
+        request, fields = decode_request(payload)
+        if not self._reply_topics.fullmatch(request.score_topic):
+            raise ContractError(f"scoreTopic {request.score_topic!r} is not allowed")
+        return request, fields
+
+    async def _work(
+        self, jobs: Sequence[_Job], deliveries: Deliveries, thread: ThreadPoolExecutor
+    ) -> None:
+        """Predict once for all, start to publish the scores, and go on."""
+        if not jobs:
+            return
+        manifest = self.model.manifest
+        started = time.time()
+        outcomes = await asyncio.get_running_loop().run_in_executor(
+            thread, evaluate, self.model, [job.request.model_input for job in jobs]
+        )
+        seconds = time.time() - started
+        self.observer.evaluated(manifest.name, manifest.version, seconds, len(jobs))
+        published = [
+            self._publish(job, outcome, started, seconds)
+            for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+        errors = sum(isinstance(outcome, ScoreError) for outcome in outcomes)
+        self._count("error", errors)
+        self._count("ok", len(jobs) - errors)
+        await self._settle_soon(deliveries, [job.delivery for job in jobs], published)
+
+    def _publish(
+        self, job: _Job, outcome: Result | ScoreError, started: float, seconds: float
+    ) -> asyncio.Future[None]:
+        manifest, request = self.model.manifest, job.request
+        provenance = ModelProvenance(
+            model_name=manifest.name,
+            model_version=manifest.version,
+            elapsed_time_after_request=(time.time() - request.timestamp) * 1000.0,
+            role=self.post.role,
+            digest=manifest.digest,
+            evaluated_ms=seconds * 1000.0,
+            queue_ms=(started - request.timestamp) * 1000.0,
+        )
+        payload = encode_score(job.fields, provenance, outcome)
+        return self.bus.publish(request.score_topic, payload, key=request.message_id)
+
+    async def _settle_soon(
+        self,
+        deliveries: Deliveries,
+        batch: Sequence[Delivery],
+        published: Sequence[asyncio.Future[None]],
+    ) -> None:
+        """Ack when the scores are durable, without holding up the next batch for it."""
+        while len(self._settling) >= BATCHES_UNDER_WAY:
+            await asyncio.wait(self._settling, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(settle(deliveries, batch, published))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    def _count(self, outcome: str, number: int) -> None:
+        if number:
+            manifest = self.model.manifest
+            self.observer.worked(manifest.name, manifest.version, outcome, number)

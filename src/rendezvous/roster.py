@@ -1,0 +1,100 @@
+"""Which models are live, learned from what they say and from their scores. Pure: time is passed in.
+
+A model that announces itself is live while one of its replicas has announced itself lately. A
+model that does not (one that speaks only the original's fields) is live from its first score on,
+until it has missed a few requests running. Nothing is known beforehand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rendezvous.mailbox import MAY_ANSWER, Key
+from rendezvous.policy.port import Candidate
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from rendezvous.contract import Announcement, ModelProvenance
+
+SILENCE = 2.0
+"""Seconds without an announcement after which a model that announces itself is out."""
+
+MISSES = 3
+"""Requests running that a model which never announced itself may miss before it is out."""
+
+
+@dataclass(slots=True)
+class _Member:
+    candidate: Candidate
+    replicas: dict[str, float] = field(default_factory=dict)  # instance -> last heard of
+    announces: bool = False
+    misses: int = 0
+
+    def live(self, now: float) -> bool:
+        if not self.announces:
+            return self.misses < MISSES
+        for instance, heard in list(self.replicas.items()):
+            if now - heard > SILENCE:
+                del self.replicas[instance]
+        return bool(self.replicas)
+
+
+class Roster:
+    """The known models of each endpoint."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, dict[Key, _Member]] = {}
+        self._live: dict[str, dict[Key, Candidate]] = {}
+
+    def announced(self, announcement: Announcement, now: float) -> None:
+        """Take note that a replica serves, or that it has stopped."""
+        candidate = Candidate(
+            announcement.model_name, announcement.model_version, announcement.role
+        )
+        members = self._members.setdefault(announcement.endpoint, {})
+        member = members.setdefault((candidate.name, candidate.version), _Member(candidate))
+        member.candidate = candidate
+        member.announces = True
+        if announcement.state == "serving":
+            member.replicas[announcement.instance] = now
+        else:
+            member.replicas.pop(announcement.instance, None)
+        self._refresh(announcement.endpoint, now)
+
+    def scored(self, endpoint: str, model: ModelProvenance, now: float) -> None:
+        """Take note of a score, on time or late."""
+        key = (model.model_name, model.model_version)
+        members = self._members.setdefault(endpoint, {})
+        member = members.get(key)
+        if member is not None and not member.misses:
+            return  # nothing new: the common case
+        if member is None:
+            member = members[key] = _Member(Candidate(*key, model.role or "production"))
+        member.misses = 0
+        self._refresh(endpoint, now)
+
+    def missed(self, endpoint: str, keys: Collection[Key], now: float) -> None:
+        """Take note that a request's deadline passed without a score of these."""
+        members = self._members.get(endpoint, {})
+        for key in keys:
+            if key in members:
+                members[key].misses += 1
+        self._refresh(endpoint, now)
+
+    def live(self, endpoint: str) -> Mapping[Key, Candidate]:
+        """Return the live models that may answer, as of the last change or ``expire``."""
+        return self._live.get(endpoint, {})
+
+    def expire(self, now: float) -> None:
+        """Take out whoever has been silent for too long."""
+        for endpoint in self._members:
+            self._refresh(endpoint, now)
+
+    def _refresh(self, endpoint: str, now: float) -> None:
+        self._live[endpoint] = {
+            key: member.candidate
+            for key, member in self._members.get(endpoint, {}).items()
+            if member.candidate.role in MAY_ANSWER and member.live(now)
+        }

@@ -1,0 +1,220 @@
+"""How each service reaches the outside, from the environment: ``RENDEZVOUS_*``.
+
+The names of the original system (``PULSAR_HOST``, ``MODEL_NAME``, ``CONSUMER_TOPIC``, ...) are
+accepted too; where both are set, ours wins. What is served is ``configuration``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rendezvous.errors import ConfigurationError
+
+S = TypeVar("S", bound="Settings")
+PREFIX = "RENDEZVOUS_"
+
+
+def _named(name: str, *originals: str, **rest: Any) -> Any:
+    """Declare a setting read from ``RENDEZVOUS_<NAME>``, or the original system's variables."""
+    return Field(validation_alias=AliasChoices(f"{PREFIX}{name.upper()}", *originals), **rest)
+
+
+def _split(value: Any) -> Any:
+    """Read a list that is separated by commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Topics = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """What every service needs to know."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    bus: str = _named("bus", default="pulsar://127.0.0.1:6650", description="The bus, as a URL.")
+    instance: str = _named(
+        "instance",
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Which replica this is; must differ between replicas of a service.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named(
+        "log_level", default="INFO", description="The least level that is logged."
+    )
+    log_format: Literal["text", "json"] = _named(
+        "log_format", default="text", description="Log lines for people, or JSON for machines."
+    )
+    metrics_host: str = _named(
+        "metrics_host", default="127.0.0.1", description="Address of that page."
+    )
+    metrics_port: int = _named(
+        "metrics_port", default=0, ge=0, le=65535,
+        description="Port of a page of metrics for Prometheus; 0 for none. "
+        "(The front end has /metrics.)",
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pulsar_host(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Make the bus's URL from the original's PULSAR_HOST and PULSAR_PORT."""
+        host = os.environ.get("PULSAR_HOST")
+        if host and f"{PREFIX}BUS" not in values and "bus" not in values:
+            values[f"{PREFIX}BUS"] = f"pulsar://{host}:{os.environ.get('PULSAR_PORT', '6650')}"
+        return values
+
+
+class FrontEndSettings(Settings):
+    """The front end."""
+
+    config: Path = _named("config", default=Path("rendezvous.yaml"), description="What is served.")
+    host: str = _named("host", default="127.0.0.1", description="Address to listen on.")
+    port: int = _named("port", default=8000, ge=0, le=65535, description="Port to listen on.")
+    reply_topic: str = _named(
+        "reply_topic", "RET_TOPIC", default="score",
+        description="The return address. Each front end needs one of its own, `score` or "
+        "`score-<name>`: two that share one would take each other's scores.",
+    )  # fmt: skip
+    deadline: float | None = _named(
+        "deadline", "SCORE_TIMEOUT", "TIMEOUT", default=None, gt=0, le=3600,
+        description="Seconds; in place of every endpoint's deadline_ms.",
+    )  # fmt: skip
+    allowed_hosts: Topics = _named(
+        "allowed_hosts", default=("localhost", "127.0.0.1", "[::1]"),
+        description="Names in the Host header that are served, separated by commas; `*` for any.",
+    )  # fmt: skip
+
+    _split_hosts = field_validator("allowed_hosts", mode="before")(_split)
+
+
+class ModelSettings(Settings):
+    """A model's worker."""
+
+    bundle: Path = _named(
+        "bundle", "MODEL_PATH", description="The bundle's directory, models/<name>/<version>."
+    )
+    endpoint: str = _named("endpoint", default="iris", description="The endpoint it answers.")
+    topic: str = _named(
+        "topic", "CONSUMER_TOPIC", default="", description="The endpoint's topic, if not its name."
+    )
+    models_topic: str = _named(
+        "models_topic", default="models", description="Where workers announce themselves."
+    )
+    role: Literal["production", "canary", "shadow", "backup"] = _named(
+        "role", default="production", description="The model's role on the endpoint."
+    )
+    reply_topics: str = _named(
+        "reply_topics", default=r"score(-[A-Za-z0-9_.-]{1,64})?",
+        description="Pattern that a request's return address must match.",
+    )  # fmt: skip
+    max_batch: int = _named(
+        "max_batch", default=256, ge=1, le=100_000, description="Requests scored at once, at most."
+    )
+    allow_joblib: bool = _named(
+        "allow_joblib", default=False,
+        description="Load a bundle that holds a pickle. It can run any code.",
+    )  # fmt: skip
+    model_name: str | None = _named(
+        "model_name", "MODEL_NAME", default=None,
+        description="Refuse to start unless the bundle's model has this name.",
+    )  # fmt: skip
+    model_version: int | None = _named(
+        "model_version", "MODEL_VERSION", default=None, ge=0,
+        description="Refuse to start unless the bundle's model has this version.",
+    )  # fmt: skip
+
+
+class DecoySettings(Settings):
+    """The decoy."""
+
+    name: str = _named("name", "MODEL_NAME", default="decoy", description="Its group; stable.")
+    topics: Topics = _named(
+        "topics", "CONSUMER_TOPIC", default=("iris",),
+        description="Topics whose inputs it records, separated by commas.",
+    )  # fmt: skip
+    decoy_topic: str = _named(
+        "decoy_topic", "PRODUCER_TOPIC", default="decoy", description="Where it records them."
+    )
+
+    _split_topics = field_validator("topics", mode="before")(_split)
+
+
+class ConnectorSettings(Settings):
+    """What both connectors need to know."""
+
+    topics: Topics = _named(
+        "topics", "CONSUMER_TOPIC", default=("decoy",),
+        description="Topics to archive, separated by commas.",
+    )  # fmt: skip
+    group: str = _named(
+        "group", default="", description="Its group; stable. The kind of connector, if not given."
+    )
+    threshold: int = _named(
+        "threshold", "THRESHOLD", default=1000, ge=1, le=100_000,
+        description="Messages in a batch, at most.",
+    )  # fmt: skip
+    timeout: float = _named(
+        "timeout", "TIMEOUT", default=5.0, gt=0, le=3600,
+        description="Seconds that a message waits for its batch to fill, at most.",
+    )  # fmt: skip
+
+    _split_topics = field_validator("topics", mode="before")(_split)
+
+
+class LogConnectorSettings(ConnectorSettings):
+    """The connector to archive files."""
+
+    output_dir: Path = _named(
+        "output_dir", "OUTPUT_DIR", default=Path("archive"), description="Directory of the files."
+    )
+
+
+class ElasticsearchConnectorSettings(ConnectorSettings):
+    """The connector to Elasticsearch."""
+
+    elasticsearch: str = _named(
+        "elasticsearch", default="http://127.0.0.1:9200", description="Elasticsearch, as a URL."
+    )
+    index: str = _named(
+        "index", "ELASTIC_INDEX", default="decoy-log", description="The index to write to."
+    )
+    api_key: SecretStr | None = _named(
+        "elasticsearch_api_key", default=None, description="API key, where security is on."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _elastic_host(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Make the URL from the original's ELASTIC_HOST and ELASTIC_PORT."""
+        host = os.environ.get("ELASTIC_HOST")
+        if host and f"{PREFIX}ELASTICSEARCH" not in values and "elasticsearch" not in values:
+            port = os.environ.get("ELASTIC_PORT", "9200")
+            values[f"{PREFIX}ELASTICSEARCH"] = f"http://{host}:{port}"
+        return values
+
+
+def read(service: type[S]) -> S:
+    """Read a service's settings. Raises: ConfigurationError, naming the variable and the rule."""
+    try:
+        return service()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
+            for e in error.errors(include_url=False)
+        )
+        raise ConfigurationError(f"settings: {wrong}") from error

@@ -1,0 +1,143 @@
+"""Logs and metrics: how they look, and the one place where a metric is declared."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rendezvous.contract import Score
+    from rendezvous.core import Decision, Endpoint
+
+LogFormat = Literal["text", "json"]
+_SECONDS = (
+    0.0001,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; line breaks and control characters in it are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def configure_logging(level: str = "INFO", style: LogFormat = "text") -> None:
+    """Send all logs to standard error: lines for people, or ``json`` for machines."""
+    out = logging.StreamHandler(sys.stderr)
+    if style == "json":
+        out.setFormatter(JsonFormatter())
+    else:
+        out.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[out], force=True)
+    for noisy in ("elastic_transport", "httpx", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+class Metrics:
+    """The metrics of one process, all declared here; each part counts through its observer."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._requests = self._counter(
+            "requests", "Requests decided, by what became of them.", "endpoint outcome reason"
+        )
+        self._answers = self._counter(
+            "answers", "Answers, by the model whose score they are.", "endpoint model version"
+        )
+        self._duration = self._histogram(
+            "request_duration_seconds", "From a request's arrival to the choice.", "endpoint"
+        )
+        self._scores = self._counter(
+            "scores", "Scores received: in_time, late, error, duplicate.", "model version state"
+        )
+        self._worked = self._counter(
+            "worker_requests",
+            "Requests taken by a worker: ok, error, expired.",
+            "model version outcome",
+        )
+        self._evaluation = self._histogram(
+            "worker_evaluation_seconds", "Time a model took for a batch.", "model version"
+        )
+        self._rows = self._counter(
+            "worker_rows", "Rows scored; over the batches, the batch size.", "model version"
+        )
+        self._buried = self._counter(
+            "dlq_messages", "Messages that went to a dead-letter topic.", "topic"
+        )
+        self._in_flight = Gauge(
+            "rendezvous_inflight", "Requests that have no answer yet.", registry=self.registry
+        )
+
+    def _counter(self, name: str, text: str, labels: str) -> Counter:
+        return Counter(f"rendezvous_{name}", text, labels.split(), registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: str) -> Histogram:
+        return Histogram(
+            f"rendezvous_{name}", text, labels.split(), buckets=_SECONDS, registry=self.registry
+        )
+
+    def text(self) -> bytes:
+        """Return all metrics in the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+    def watch_in_flight(self, count: Callable[[], int]) -> None:
+        """Read the number of requests in flight from ``count`` at each scrape."""
+        self._in_flight.set_function(count)
+
+    def decided(self, endpoint: Endpoint, decision: Decision) -> None:
+        """Count a choice of the rendezvous server, or that nothing could be chosen."""
+        outcome = "answered" if decision.score else "exhausted"
+        self._requests.labels(endpoint.name, outcome, decision.reason).inc()
+        self._duration.labels(endpoint.name).observe(decision.elapsed)
+        if decision.score:
+            model = decision.score.model
+            self._answers.labels(endpoint.name, model.model_name, model.model_version).inc()
+
+    def arrived(self, score: Score, state: str) -> None:
+        """Count a score that came to the rendezvous server."""
+        self._scores.labels(score.model.model_name, score.model.model_version, state).inc()
+
+    def worked(self, model: str, version: int, outcome: str, number: int) -> None:
+        """Count requests that a worker took."""
+        self._worked.labels(model, version, outcome).inc(number)
+
+    def evaluated(self, model: str, version: int, seconds: float, rows: int) -> None:
+        """Count a batch that a model scored."""
+        self._evaluation.labels(model, version).observe(seconds)
+        self._rows.labels(model, version).inc(rows)
+
+    def buried(self, topic: str) -> None:
+        """Count a message that went to the dead-letter topic of ``topic``."""
+        self._buried.labels(topic).inc()
