@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rendezvous.model.bundle import load
-
 from rendezvous.errors import BundleError, RendezvousError
+from rendezvous.model.bundle import load
 from rendezvous.model.worker import Post, Worker
 from rendezvous.service import Run, run_service
 from rendezvous.settings import ModelSettings, read
 
 if TYPE_CHECKING:
-    from rendezvous.model.port import Model
-
     from rendezvous.bus.port import Bus
+    from rendezvous.model.port import Model
     from rendezvous.telemetry import Metrics
 
 

@@ -1,0 +1,77 @@
+# Everything a user or developer does, by one word. `make` alone lists the words.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+# a uv of one's own if there is none: from the package index, into .tools/
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+RUN := $(UV) run --frozen --no-sync
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools
+	.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.synced: pyproject.toml uv.lock | $(filter .tools/bin/uv,$(UV))
+	$(UV) sync --frozen --quiet
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.synced ## Install everything into .venv
+
+.PHONY: run
+run: setup ## Run the whole system in one process on http://127.0.0.1:8000
+	$(RUN) rendezvous run
+
+.PHONY: train-canary
+train-canary: setup ## Train the canary: LogisticRegression on Iris, version 0
+	$(RUN) python -m training Iris LogisticRegression --replace
+
+.PHONY: train-model
+train-model: setup ## Train the production model: DecisionTree on Iris, version 1
+	$(RUN) python -m training Iris DecisionTree --replace
+
+.PHONY: train-housing
+train-housing: setup ## Train the housing model: RandomForest, version 1
+	$(RUN) python -m training Housing RandomForest --name price --version 1 --replace
+
+.PHONY: pulsar
+pulsar: setup ## Start a real Apache Pulsar on 127.0.0.1:6650
+	$(RUN) python -m deploy.servers pulsar up
+
+.PHONY: elasticsearch
+elasticsearch: setup ## Start a real Elasticsearch on 127.0.0.1:9200
+	$(RUN) python -m deploy.servers elasticsearch up
+
+.PHONY: servers-down
+servers-down: setup ## Stop both
+	$(RUN) python -m deploy.servers down
+
+.PHONY: lint
+lint: setup ## Style, types and the direction of imports
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports
+
+.PHONY: check
+check: lint ## Seconds: lint and the tests that need no server
+	$(RUN) pytest -q -m "not pulsar and not elasticsearch" tests/unit tests/architecture
+
+.PHONY: test
+test: lint ## Everything that CI runs: lint, and all tests on real servers, with coverage
+	rm -f .coverage .coverage.*
+	$(RUN) pytest --cov --cov-report= $(PYTEST_ARGS)
+	$(RUN) coverage report --fail-under=95
+
+.PHONY: bench
+bench: setup ## Latency and throughput beside a bare service and the bare bus
+	$(RUN) python -m bench
+
+.PHONY: clean
+clean: ## Remove what running, training and testing made
+	rm -rf archive models/*/ .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The benchmark: our service beside a bare one and the bare bus, in one run."""

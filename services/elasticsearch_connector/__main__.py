@@ -1,0 +1,40 @@
+"""Run the connector to Elasticsearch: ``python -m services.elasticsearch_connector``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rendezvous.errors import RendezvousError
+from rendezvous.service import Run, run_service
+from rendezvous.settings import ElasticsearchConnectorSettings, read
+from rendezvous.sink.elastic import ElasticSink
+from rendezvous.sink.runner import Connector
+
+if TYPE_CHECKING:
+    from rendezvous.bus.port import Bus
+    from rendezvous.telemetry import Metrics
+
+
+def main() -> None:
+    settings = read(ElasticsearchConnectorSettings)
+    api_key = settings.api_key.get_secret_value() if settings.api_key else None
+
+    def build(bus: Bus, metrics: Metrics) -> Run:
+        return Connector(
+            bus,
+            ElasticSink(settings.elasticsearch, settings.index, api_key=api_key),
+            settings.topics,
+            group=settings.group or "elasticsearch-connector",
+            threshold=settings.threshold,
+            timeout=settings.timeout,
+            observer=metrics,
+        ).run
+
+    run_service("Elasticsearch connector", settings, build)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RendezvousError as error:
+        raise SystemExit(f"Elasticsearch connector: {error}") from error
