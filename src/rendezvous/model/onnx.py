@@ -1,0 +1,71 @@
+"""Models as ONNX, run by onnxruntime: no code of the training side, and no pickle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+from rendezvous.errors import BundleError, ModelError
+from rendezvous.model.port import Model, Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from rendezvous.model.manifest import Manifest
+
+_RUNTIME_ERRORS = tuple(
+    kind for kind in vars(failures).values()
+    if isinstance(kind, type) and issubclass(kind, Exception)
+)  # fmt: skip
+_ERRORS_ONLY = 3
+
+
+class OnnxModel(Model):
+    """A classifier with the outputs (labels, probabilities), or a regressor with one output.
+
+    Runs on one thread: batches are small, and the worker's process is the unit of scale.
+
+    Args:
+        manifest: What is known of it.
+        content: The bytes of the ONNX file, verified by the caller.
+
+    Raises:
+        BundleError: The bytes are no such model, or do not fit the manifest.
+    """
+
+    def __init__(self, manifest: Manifest, content: bytes) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        try:
+            session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except _RUNTIME_ERRORS as error:
+            raise BundleError(f"{manifest.name}: no ONNX model: {error}") from error
+        inputs = session.get_inputs()
+        outputs = [output.name for output in session.get_outputs()]
+        expected = 2 if manifest.output.kind == "classification" else 1
+        if len(inputs) != 1 or inputs[0].shape[1:] != [len(manifest.input)]:
+            raise BundleError(f"{manifest.name}: its input is not (n, {len(manifest.input)})")
+        if len(outputs) != expected:
+            raise BundleError(f"{manifest.name}: has {len(outputs)} outputs and not {expected}")
+        self._manifest = manifest
+        self._session = session
+        self._input = inputs[0].name
+        self._outputs = outputs
+
+    @property
+    def manifest(self) -> Manifest:
+        """What is known of it."""
+        return self._manifest
+
+    def predict(self, matrix: NDArray[np.float32]) -> Prediction:
+        """Score a batch of shape ``(n, fields)``. Raises: ModelError."""
+        try:
+            outputs = self._session.run(self._outputs, {self._input: matrix})
+        except _RUNTIME_ERRORS as error:
+            raise ModelError(f"{self._manifest.name}: {error}") from error
+        probabilities = outputs[1] if len(outputs) > 1 else None
+        return Prediction(outputs[0].reshape(len(matrix)), probabilities)
