@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from sklearn.metrics import accuracy_score, mean_absolute_error, r2_score
 from sklearn.model_selection import train_test_split
 
+from rendezvous.errors import ConfigurationError
 from rendezvous.model import bundle
 from rendezvous.model.manifest import Format, Manifest
 from training.datasets import DATASETS, Dataset, DatasetName
@@ -86,6 +88,14 @@ def train(plan: Plan, models: Path, advanced: Advanced, *, replace: bool = False
 
 
 def _manifest(plan: Plan, dataset: Dataset, metrics: dict[str, float]) -> Manifest:
+    try:
+        return _checked_manifest(plan, dataset, metrics)
+    except ValidationError as error:
+        wrong = "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors(include_url=False))
+        raise ConfigurationError(wrong) from error
+
+
+def _checked_manifest(plan: Plan, dataset: Dataset, metrics: dict[str, float]) -> Manifest:
     kind = KINDS[plan.kind]
     return Manifest(
         name=plan.name or kind.name,

@@ -27,8 +27,10 @@ def connect(url: str) -> Bus:
 
         return MemoryBus()
     if scheme in {"pulsar", "pulsar+ssl"}:
-        from rendezvous.bus.pulsar import PulsarBus  # noqa: PLC0415 - see above
-
+        try:
+            from rendezvous.bus.pulsar import PulsarBus  # noqa: PLC0415 - see above
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(f"{url} needs rendezvous-serving[pulsar]: {error}") from error
         return PulsarBus(url)
     raise ConfigurationError(
         f"unknown bus {url!r}; a bus is memory://, pulsar://host:port or pulsar+ssl://host:port"

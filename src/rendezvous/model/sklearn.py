@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import BaseEstimator, is_classifier
 
 from rendezvous.errors import BundleError, ModelError
 from rendezvous.model.port import Model, Prediction
@@ -35,6 +35,8 @@ class SklearnModel(Model):
     """
 
     def __init__(self, manifest: Manifest, estimator: Any) -> None:
+        if not isinstance(estimator, BaseEstimator):
+            raise BundleError(f"{manifest.name}: holds {type(estimator).__name__}, no estimator")
         kind = "classification" if is_classifier(estimator) else "regression"
         if kind != manifest.output.kind:
             raise BundleError(f"{manifest.name}: is for {kind}, not {manifest.output.kind}")

@@ -38,6 +38,9 @@ STOP_CHECK = 0.1
 BATCHES_UNDER_WAY = 4
 """Batches whose scores are published and not yet known to be stored."""
 
+LAST_WORD = 1.0
+"""Seconds that the bus has for the goodbye."""
+
 
 @dataclass(frozen=True, slots=True)
 class Post:
@@ -114,7 +117,7 @@ class Worker:
         return self.model.manifest.name
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until ``stop`` is set, then finish what is in hand.
+        """Serve until ``stop`` is set, then finish what is in hand, and say goodbye.
 
         Raises:
             BusError: The bus cannot be reached, or refuses.
@@ -122,13 +125,17 @@ class Worker:
         undertaker = Undertaker(self.bus, self.observer.buried)
         with ThreadPoolExecutor(1, thread_name_prefix=self.name) as thread:
             async with self.bus.subscribe([self.post.topic], self.name) as deliveries:
-                async with self._announced():
-                    while not stop.is_set():
-                        batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
-                        if batch:
-                            jobs = await self._open(batch, deliveries, undertaker)
-                            await self._work(jobs, deliveries, thread)
-                await asyncio.gather(*self._settling)
+                try:
+                    async with self._announced():
+                        while not stop.is_set():
+                            if await self._room():
+                                batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
+                                jobs = await self._open(batch, deliveries, undertaker)
+                                await self._work(jobs, deliveries, thread)
+                        await asyncio.gather(*self._settling)  # the goodbye ends others' wait
+                finally:
+                    for task in self._settling:
+                        task.cancel()
 
     @asynccontextmanager
     async def _announced(self) -> AsyncIterator[None]:
@@ -138,8 +145,9 @@ class Worker:
             yield
         finally:
             heart.cancel()
-            with contextlib.suppress(BusError):
-                await self._announce("stopped")
+            with contextlib.suppress(BusError, TimeoutError):
+                async with asyncio.timeout(LAST_WORD):
+                    await self._announce("stopped")
 
     async def _beat(self) -> None:
         while True:
@@ -210,7 +218,10 @@ class Worker:
         errors = sum(isinstance(outcome, ScoreError) for outcome in outcomes)
         self._count("error", errors)
         self._count("ok", len(jobs) - errors)
-        await self._settle_soon(deliveries, [job.delivery for job in jobs], published)
+        settling = settle(deliveries, [job.delivery for job in jobs], published)
+        task = asyncio.create_task(settling)  # the next batch need not wait for it
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
 
     def _publish(
         self, job: _Job, outcome: Result | ScoreError, started: float, seconds: float
@@ -228,18 +239,13 @@ class Worker:
         payload = encode_score(job.fields, provenance, outcome)
         return self.bus.publish(request.score_topic, payload, key=request.message_id)
 
-    async def _settle_soon(
-        self,
-        deliveries: Deliveries,
-        batch: Sequence[Delivery],
-        published: Sequence[asyncio.Future[None]],
-    ) -> None:
-        """Ack when the scores are durable, without holding up the next batch for it."""
-        while len(self._settling) >= BATCHES_UNDER_WAY:
-            await asyncio.wait(self._settling, return_when=asyncio.FIRST_COMPLETED)
-        task = asyncio.create_task(settle(deliveries, batch, published))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+    async def _room(self) -> bool:
+        """Return whether another batch may be taken, after a moment if not."""
+        if len(self._settling) >= BATCHES_UNDER_WAY:
+            await asyncio.wait(
+                self._settling, timeout=STOP_CHECK, return_when=asyncio.FIRST_COMPLETED
+            )
+        return len(self._settling) < BATCHES_UNDER_WAY
 
     def _count(self, outcome: str, number: int) -> None:
         if number:
