@@ -9,7 +9,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -34,7 +33,6 @@ Load = dict[str, "Callable[[int, float], Figures]"]
 def main() -> None:
     """Measure and report."""
     options = _options()
-    subprocess.run([sys.executable, "-m", "rendezvous.cli", "models"], cwd=systems.ROOT, check=True)
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         print(f"starting the systems (logs in {logs}) ...", flush=True)

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from rendezvous.errors import RendezvousError
 from rendezvous.model.decoy import Decoy
-from rendezvous.service import Run, run_service
+from rendezvous.service import run_service
 from rendezvous.settings import DecoySettings, read
 
 if TYPE_CHECKING:
     from rendezvous.bus.port import Bus
+    from rendezvous.service import Run
     from rendezvous.telemetry import Metrics
 
 

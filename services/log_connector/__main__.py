@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rendezvous.errors import RendezvousError
-from rendezvous.service import Run, run_service
+from rendezvous.service import run_service
 from rendezvous.settings import LogConnectorSettings, read
 from rendezvous.sink.files import FileSink
 from rendezvous.sink.runner import Connector
 
 if TYPE_CHECKING:
     from rendezvous.bus.port import Bus
+    from rendezvous.service import Run
     from rendezvous.telemetry import Metrics
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from rendezvous.errors import BundleError, RendezvousError
 from rendezvous.model.bundle import load
 from rendezvous.model.worker import Post, Worker
-from rendezvous.service import Run, run_service
+from rendezvous.service import run_service
 from rendezvous.settings import ModelSettings, read
 
 if TYPE_CHECKING:
     from rendezvous.bus.port import Bus
     from rendezvous.model.port import Model
+    from rendezvous.service import Run
     from rendezvous.telemetry import Metrics
 
 

@@ -112,7 +112,21 @@ class EndpointConfig(_Part):
         """Accept a mapping of names to the rest of each field."""
         if not isinstance(value, dict):
             return value
-        return [{"name": name, **(rest or {})} for name, rest in value.items()]
+        if any(isinstance(rest, dict) and "name" in rest for rest in value.values()):
+            raise ValueError("a field is named by its key, and has no other name")
+        return [
+            {"name": name, **(rest or {})} if isinstance(rest, dict | None) else rest
+            for name, rest in value.items()
+        ]
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        names = [each.name for each in self.input]
+        if len(set(names)) < len(names):
+            raise ValueError("input: each field must be named only once")
+        if self.example is not None and self.example.keys() != set(names):
+            raise ValueError(f"example: must have the fields of the input: {', '.join(names)}")
+        return self
 
 
 class Topics(_Part):
@@ -146,17 +160,33 @@ class Configuration(_Part):
     def endpoint(self, name: str) -> Endpoint:
         """Return the core's view of an endpoint. Raises: ConfigurationError."""
         config = self.endpoints[name]
-        return Endpoint(
-            name=name,
-            topic=self.topic(name),
-            policy=config.policy.build(),
-            deadline=config.deadline_ms / 1000.0,
-        )
+        try:
+            return Endpoint(
+                name=name,
+                topic=self.topic(name),
+                policy=config.policy.build(),
+                deadline=config.deadline_ms / 1000.0,
+            )
+        except ConfigurationError as error:
+            raise ConfigurationError(f"endpoints.{name}: {error}") from error
 
     @property
     def default_endpoint(self) -> str:
         """The endpoint of ``POST /predict``."""
         return next(iter(self.endpoints))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values only, and no key twice: YAML would silently forget the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - as the base has it
+        keys = [key.value for key, _ in node.value]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice[0]}: is there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
 
 
 def load(path: Path) -> Configuration:
@@ -167,7 +197,7 @@ def load(path: Path) -> Configuration:
             the text names the key and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe one
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     try:
@@ -176,6 +206,8 @@ def load(path: Path) -> Configuration:
             configuration.endpoint(name)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {_explained(error)}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
     return configuration.model_copy(update={"directory": path.resolve().parent})
 
 

@@ -16,12 +16,15 @@ from rendezvous.errors import ContractError
 
 SCHEMA_VERSION = 1
 
+NESTING = 64
+"""Levels that a request may nest at most: what is read must be safe to write again."""
+
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of the wire types: immutable, camelCase in JSON, absent where default."""
 
 
-class Request(_Wire):
+class Request(_Wire, frozen=True):
     """One question, as the front end publishes it to every model of an endpoint.
 
     Attributes:
@@ -46,11 +49,11 @@ class Request(_Wire):
     provenance: dict[str, Any] | None = None
 
     def encode(self) -> bytes:
-        """Return the JSON bytes."""
-        return _encode(self)
+        """Return the JSON bytes. Raises: ContractError, where JSON has no way to write a value."""
+        return _written(self)
 
 
-class Result(_Wire):
+class Result(_Wire, frozen=True):
     """What a model says.
 
     Attributes:
@@ -65,7 +68,7 @@ class Result(_Wire):
     probabilities: list[float] | None = None
 
 
-class ScoreError(_Wire):
+class ScoreError(_Wire, frozen=True):
     """Why a model has no result.
 
     Attributes:
@@ -77,7 +80,7 @@ class ScoreError(_Wire):
     message: str
 
 
-class ModelProvenance(_Wire):
+class ModelProvenance(_Wire, frozen=True):
     """Who scored, and how long it took.
 
     Attributes:
@@ -100,13 +103,13 @@ class ModelProvenance(_Wire):
     queue_ms: float | None = None
 
 
-class Provenance(_Wire):
+class Provenance(_Wire, frozen=True):
     """Who touched the message; keys that others wrote stay in the JSON."""
 
     model: ModelProvenance
 
 
-class Score(_Wire):
+class Score(_Wire, frozen=True):
     """One model's answer to one request, as a reader sees it; ``encode_score`` writes one.
 
     Exactly one of ``result`` and ``error`` is set in ours.
@@ -124,7 +127,7 @@ class Score(_Wire):
         return self.provenance.model
 
 
-class Announcement(_Wire):
+class Announcement(_Wire, frozen=True):
     """What a worker says of itself at its start, then twice a second, and when it stops.
 
     Attributes:
@@ -148,8 +151,8 @@ class Announcement(_Wire):
     digest: str | None = None
 
     def encode(self) -> bytes:
-        """Return the JSON bytes."""
-        return _encode(self)
+        """Return the JSON bytes. Raises: ContractError, as for a request."""
+        return _written(self)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -162,13 +165,17 @@ def decode_request(payload: bytes) -> tuple[Request, dict[str, Any]]:
     """Return the request, and all its fields with those that we do not know.
 
     Raises:
-        ContractError: It is no JSON object, or a field is missing or of the wrong type.
+        ContractError: It is no JSON object, a field is missing or of the wrong type, or it nests
+            too deeply.
     """
     try:
         fields = _decode_fields(payload)
-        return msgspec.convert(fields, Request), fields
+        request = msgspec.convert(fields, Request)
     except _MALFORMED as error:
         raise ContractError(f"not a request: {error}") from error
+    if _too_deep(payload, fields):
+        raise ContractError(f"not a request: nested more than {NESTING} levels deep")
+    return request, fields
 
 
 def encode_score(
@@ -176,20 +183,29 @@ def encode_score(
 ) -> bytes:
     """Return the JSON bytes of a score: the request's ``fields`` with ``outcome`` and provenance.
 
-    Keys of other parties in ``provenance`` are kept, as are fields that we do not know. Numbers
-    in ``outcome`` must be finite.
+    Keys of other parties in ``provenance`` are kept, as are fields that we do not know; a
+    ``result`` or ``error`` that the request came with is not, for those are the model's to say.
+    Numbers in ``outcome`` must be finite.
+
+    Raises:
+        ContractError: JSON has no way to write a value.
     """
     provenance = {**(fields.get("provenance") or {}), "model": model}
-    key = "result" if isinstance(outcome, Result) else "error"
-    return _encode({**fields, key: outcome, "provenance": provenance})
+    key, other = ("result", "error") if isinstance(outcome, Result) else ("error", "result")
+    score = {**fields, key: outcome, "provenance": provenance}
+    score.pop(other, None)
+    return _written(score)
 
 
 def decode_score(payload: bytes) -> Score:
     """Return the score. Raises: ContractError, as for a request."""
     try:
-        return _decode_score(payload)
+        score = _decode_score(payload)
     except _MALFORMED as error:
         raise ContractError(f"not a score: {error}") from error
+    if score.result and _too_deep(payload, score.result.result):
+        raise ContractError(f"not a score: nested more than {NESTING} levels deep")
+    return score
 
 
 def decode_announcement(payload: bytes) -> Announcement:
@@ -200,22 +216,46 @@ def decode_announcement(payload: bytes) -> Announcement:
         raise ContractError(f"not an announcement: {error}") from error
 
 
-class _RecordProvenance(_Wire):
+def _written(message: Any) -> bytes:
+    try:
+        return _encode(message)
+    except _UNWRITABLE as error:
+        raise ContractError(f"can not be written as JSON: {error}") from error
+
+
+def _too_deep(payload: bytes, value: Any) -> bool:
+    """Return whether ``value``, decoded from ``payload``, nests more than may be written again."""
+    return payload.count(b"[") + payload.count(b"{") > NESTING and _levels([value]) - 1 > NESTING
+
+
+def _levels(value: Any) -> int:
+    """Return how deeply ``value`` nests: 1 for an object or array of plain values."""
+    levels, containers = 0, [value]
+    while containers:
+        levels += 1
+        children = (c.values() if isinstance(c, dict) else c for c in containers)
+        containers = [v for each in children for v in each if isinstance(v, dict | list)]
+    return levels
+
+
+class _RecordProvenance(_Wire, frozen=True):
     model: _RecordModel | None = None
 
 
-class _RecordModel(_Wire):
+class _RecordModel(_Wire, frozen=True):
     model_name: str
     model_version: int
 
 
-class _Record(_Wire):
+class _Record(_Wire, frozen=True):
     message_id: str
     provenance: _RecordProvenance | None = None
 
 
 _decode_record = msgspec.json.Decoder(_Record).decode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_UNWRITABLE = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 def record_id(payload: bytes) -> str:
@@ -234,3 +274,19 @@ def record_id(payload: bytes) -> str:
     if model is None:
         return record.message_id
     return f"{record.message_id}:{model.model_name}:{model.model_version}"
+
+
+def one_line(payload: bytes) -> bytes:
+    """Return a JSON object as it was, save that it has no line break between its parts.
+
+    Raises:
+        ContractError: It is no JSON object, or not in UTF-8.
+    """
+    try:
+        payload.decode()
+        _decode_object(payload)
+    except _MALFORMED as error:
+        raise ContractError(f"no JSON object: {error}") from error
+    if b"\n" in payload or b"\r" in payload:
+        return msgspec.json.format(payload, indent=-1)
+    return payload

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from contextlib import asynccontextmanager
@@ -17,7 +18,6 @@ from rendezvous.contract import (
     decode_announcement,
     decode_score,
 )
-from rendezvous.deadletter import Undertaker
 from rendezvous.errors import ConfigurationError, ContractError
 from rendezvous.mailbox import Arrival, Key, Mailbox
 from rendezvous.policy.port import Answer, Exhausted, Wait
@@ -26,7 +26,7 @@ from rendezvous.roster import Roster
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from rendezvous.bus.port import Bus, Deliveries
+    from rendezvous.bus.port import Bus, Listening
     from rendezvous.policy.port import Candidate, Policy, Verdict
 
 log = logging.getLogger(__name__)
@@ -46,12 +46,19 @@ class Endpoint:
         topic: The topic on which its requests are published.
         policy: Which score to answer with.
         deadline: Seconds after a request's arrival at which its answer has left, at the latest.
+
+    Raises:
+        ConfigurationError: The deadline leaves no time to decide in.
     """
 
     name: str
     topic: str
     policy: Policy
     deadline: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.budget < math.inf:
+            raise ConfigurationError(f"deadline: must be more than {RESERVE_LEAST * 1000:g} ms")
 
     @property
     def budget(self) -> float:
@@ -91,12 +98,21 @@ class Observer(Protocol):
     def arrived(self, score: Score, state: str) -> None:
         """Take note of a score; ``state``: ``in_time``, ``late``, ``error`` or ``duplicate``."""
 
-    def buried(self, topic: str) -> None:
-        """Take note of a message that went to the dead-letter topic of ``topic``."""
+    def unreadable(self, topic: str) -> None:
+        """Take note of a message of ``topic`` that is no score, or no announcement."""
 
 
 class Silent(Observer):
     """Counts nothing."""
+
+    def decided(self, endpoint: Endpoint, decision: Decision) -> None:
+        """Do nothing."""
+
+    def arrived(self, score: Score, state: str) -> None:
+        """Do nothing."""
+
+    def unreadable(self, topic: str) -> None:
+        """Do nothing."""
 
 
 class _Open:
@@ -121,10 +137,9 @@ class Rendezvous:
     Args:
         bus: Carries requests and scores.
         endpoints: What can be asked.
-        reply_topic: The return address. Nobody else may read it as ``group``: two servers must
-            not compete for scores.
+        reply_topic: The return address. Several servers may share one: each hears all scores, and
+            leaves those of the others' requests. With one each, none has to.
         models_topic: Where workers announce themselves.
-        group: Stable name of this server's group on both.
         observer: Is told what happens.
         clock: Seconds, never falling; only differences are used.
     """
@@ -136,7 +151,6 @@ class Rendezvous:
         *,
         reply_topic: str = "score",
         models_topic: str = "models",
-        group: str = "rendezvous",
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -144,10 +158,10 @@ class Rendezvous:
         self._bus = bus
         self._reply_topic = reply_topic
         self._models_topic = models_topic
-        self._group = group
         self._observer = observer or Silent()
         self._clock = clock
         self._roster = Roster()
+        self._seen: dict[str, Mapping[Key, Candidate]] = {}
         self._open: dict[str, _Open] = {}
         self.listening = False
         """Whether scores and announcements are being read."""
@@ -167,15 +181,14 @@ class Rendezvous:
         Raises:
             BusError: The bus cannot be reached, or no longer delivers.
         """
-        undertaker = Undertaker(self._bus, self._observer.buried)
         async with (
-            self._bus.subscribe([self._reply_topic], self._group) as scores,
-            self._bus.subscribe([self._models_topic], self._group) as announcements,
+            self._bus.listen(self._reply_topic) as scores,
+            self._bus.listen(self._models_topic) as announcements,
         ):
             tasks = [
                 asyncio.create_task(self._until_answered(stop)),
-                asyncio.create_task(self._listen(scores, self._deliver, undertaker)),
-                asyncio.create_task(self._listen(announcements, self._introduce, undertaker)),
+                asyncio.create_task(self._hear(scores, self._deliver)),
+                asyncio.create_task(self._hear(announcements, self._introduce)),
                 asyncio.create_task(self._expire()),
             ]
             self.listening = True
@@ -194,8 +207,12 @@ class Rendezvous:
         """Run inside the block. Raises: BusError, as ``run``."""
         stop = asyncio.Event()
         task = asyncio.create_task(self.run(stop))
-        while not self.listening and not task.done():
-            await asyncio.sleep(0.001)
+        try:
+            while not self.listening and not task.done():
+                await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         if task.done():
             await task
         try:
@@ -218,6 +235,7 @@ class Rendezvous:
         Raises:
             BusError: The request could not be published.
             ConfigurationError: There is no such endpoint, or ``message_id`` is in flight.
+            ContractError: JSON has no way to write a value of ``model_input``.
         """
         arrived = self._clock()
         asked = self.endpoints.get(endpoint)
@@ -258,6 +276,7 @@ class Rendezvous:
         elapsed = self._clock() - entry.arrived
         if missing and elapsed >= entry.mailbox.budget - TIMER_RESOLUTION:
             self._roster.missed(entry.endpoint.name, missing, self._clock())
+            self._drop_gone(entry.endpoint.name)
         decision = Decision(
             request=request,
             score=chosen.score if chosen else None,
@@ -279,10 +298,14 @@ class Rendezvous:
         except Exception:  # a policy may be a user's: it costs its request the choice, no more
             log.exception("policy %s failed", entry.endpoint.policy.name)
             verdict = Exhausted()
-        if isinstance(verdict, Wait):
-            self._set_timer(entry, min(verdict.until, entry.mailbox.budget))
-        else:
+        if not isinstance(verdict, Wait):
             entry.choice.set_result(verdict)
+        elif elapsed >= entry.mailbox.budget:  # against the rules: whoever asked must not wait on
+            log.error("policy %s would wait beyond the budget", entry.endpoint.policy.name)
+            entry.choice.set_result(Exhausted())
+        else:
+            ahead = elapsed < verdict.until < entry.mailbox.budget
+            self._set_timer(entry, verdict.until if ahead else entry.mailbox.budget)
 
     def _set_timer(self, entry: _Open, until: float) -> None:
         if entry.timer:
@@ -294,21 +317,15 @@ class Rendezvous:
         # `until` goes along: a timer may fire a little early, and the policy must not see that
         entry.timer = asyncio.get_running_loop().call_later(delay, self._decide, entry, until)
 
-    async def _listen(
-        self,
-        deliveries: Deliveries,
-        take: Callable[[bytes], None],
-        undertaker: Undertaker,
-    ) -> None:
+    async def _hear(self, listener: Listening, take: Callable[[bytes], None]) -> None:
+        """Take every message; one that nobody can read is left for the connectors to bury."""
         while True:
-            taken = []
-            for delivery in await deliveries.receive():
+            for delivery in await listener.receive():
                 try:
                     take(delivery.payload)
-                    taken.append(delivery)
                 except ContractError as error:
-                    await undertaker.refuse(deliveries, delivery, str(error))
-            await deliveries.ack(taken)
+                    self._observer.unreadable(delivery.topic)
+                    log.warning("left out a message of %s: %s", delivery.topic, error)
 
     def _deliver(self, payload: bytes) -> None:
         """Put a score into its mailbox and see whether it settles the choice."""
@@ -316,7 +333,7 @@ class Rendezvous:
         entry = self._open.get(score.message_id)
         now = self._clock()
         if entry is None:  # normal: another model's was good enough
-            if score.endpoint in self.endpoints:
+            if score.endpoint is not None and score.endpoint in self.endpoints:
                 self._roster.scored(score.endpoint, score.model, now)
             self._observer.arrived(score, "late")
             return
@@ -330,21 +347,21 @@ class Rendezvous:
 
     def _introduce(self, payload: bytes) -> None:
         announcement = decode_announcement(payload)
-        before = self._roster.live(announcement.endpoint)
         self._roster.announced(announcement, self._clock())
-        gone = before.keys() - self._roster.live(announcement.endpoint).keys()
-        self._drop(announcement.endpoint, gone)
+        self._drop_gone(announcement.endpoint)
 
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(EXPIRY_PERIOD)
-            before = {name: self._roster.live(name) for name in self.endpoints}
             self._roster.expire(self._clock())
-            for name, models in before.items():
-                self._drop(name, models.keys() - self._roster.live(name).keys())
+            for name in self.endpoints:
+                self._drop_gone(name)
 
-    def _drop(self, endpoint: str, gone: Iterable[Key]) -> None:
-        """End the wait of every open request for models that are gone."""
+    def _drop_gone(self, endpoint: str) -> None:
+        """End the wait of every open request for models that were live and are not any more."""
+        live = self._roster.live(endpoint)
+        gone = self._seen.get(endpoint, {}).keys() - live.keys()
+        self._seen[endpoint] = live
         for key in gone:
             log.info("model %s version %d of %s is gone", *key, endpoint)
             for entry in list(self._open.values()):

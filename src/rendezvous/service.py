@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 import signal
 from typing import TYPE_CHECKING
 
-import stamina
 from prometheus_client import start_http_server
 
 from rendezvous.bus.factory import connect
-from rendezvous.errors import BusUnavailable, RendezvousError, SinkUnavailable
+from rendezvous.errors import (
+    BusUnavailable,
+    ConfigurationError,
+    RendezvousError,
+    SinkUnavailable,
+)
 from rendezvous.telemetry import Metrics, configure_logging
 
 if TYPE_CHECKING:
@@ -24,29 +30,64 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
+
+LAST_SECONDS = 8.0
+"""What a part has to finish what is in hand when it is stopped; the bus may be away for good."""
 
 
 async def supervise(name: str, run: Run, stop: asyncio.Event) -> None:
     """Run a part until ``stop``; when what it depends on is away, begin again, for ever.
 
+    A part that has not come to its end 8 s after ``stop`` is cancelled: what it had in hand is
+    not acked, so it comes again.
+
     Raises:
         RendezvousError: For a reason that waiting does not mend.
     """
+    now = asyncio.get_running_loop().time
+    pause = FIRST_PAUSE
+    while not stop.is_set():
+        begun = now()
+        try:
+            await _run(name, run, stop)
+        except (BusUnavailable, SinkUnavailable) as error:
+            if now() - begun > LONGEST_PAUSE:  # it had been well in between
+                pause = FIRST_PAUSE
+            log.warning("%s begins again in %.1f s: %s", name, pause, error)
+            await _pause(pause, stop)
+            pause = min(2.0 * pause, LONGEST_PAUSE)
+        except Exception:
+            log.exception("%s failed", name)
+            raise
+        else:
+            return
+
+
+async def _run(name: str, run: Run, stop: asyncio.Event) -> None:
+    async def watch() -> None:
+        await stop.wait()
+        limit.reschedule(asyncio.get_running_loop().time() + LAST_SECONDS)
+
+    limit = asyncio.timeout(None)
+    watching = asyncio.create_task(watch())
     try:
-        async for attempt in stamina.retry_context(
-            on=(BusUnavailable, SinkUnavailable),
-            attempts=None,
-            timeout=None,
-            wait_initial=0.1,
-            wait_max=LONGEST_PAUSE,
-        ):
-            with attempt:
-                if not stop.is_set():
-                    await run(stop)
-    except Exception:
-        log.exception("%s failed", name)
-        raise
+        async with limit:
+            await run(stop)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        log.error("%s did not stop in time; what it has in hand comes again", name)  # noqa: TRY400 - the trace says where it waited, not why
+    finally:
+        watching.cancel()
+
+
+async def _pause(seconds: float, stop: asyncio.Event) -> None:
+    """Wait about so long, so that not all come back at once; not a moment after ``stop``."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds * random.uniform(0.5, 1.0)):  # noqa: S311 - no secret
+            await stop.wait()
 
 
 def run_service(name: str, settings: Settings, build: Callable[[Bus, Metrics], Run]) -> None:
@@ -62,13 +103,31 @@ def run_service(name: str, settings: Settings, build: Callable[[Bus, Metrics], R
     """
     configure_logging(settings.log_level, settings.log_format)
     metrics = Metrics()
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
     try:
+        _serve_metrics(settings, metrics)
         asyncio.run(_until_stopped(name, settings, build, metrics))
     except RendezvousError as error:
         log.error("%s stops: %s", name, error)  # noqa: TRY400 - an expected error needs no trace
         raise SystemExit(1) from error
+
+
+def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
+    if not settings.metrics_port:
+        return
+    try:
+        start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+    except OSError as error:
+        address = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise ConfigurationError(f"no page of metrics at {address}: {error}") from error
+
+
+def _show(metrics: Metrics, settings: Settings) -> None:
+    if settings.metrics_port:
+        try:
+            start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
+        except OSError as error:
+            place = f"{settings.metrics_host}:{settings.metrics_port}"
+            raise ConfigurationError(f"metrics on {place}: {error}") from error
 
 
 async def _until_stopped(

@@ -7,6 +7,7 @@ accepted too; where both are set, ours wins. What is served is ``configuration``
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -39,13 +40,16 @@ def _split(value: Any) -> Any:
     return value
 
 
-Topics = Annotated[tuple[str, ...], NoDecode]
+Topics = Annotated[tuple[str, ...], NoDecode, Field(min_length=1)]
 
 
 class Settings(BaseSettings):
     """What every service needs to know."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    # the prefix: else a field may also be set by its bare name, such as HOST or PORT
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, env_prefix=PREFIX
+    )
 
     bus: str = _named("bus", default="pulsar://127.0.0.1:6650", description="The bus, as a URL.")
     instance: str = _named(
@@ -61,7 +65,7 @@ class Settings(BaseSettings):
         "log_format", default="text", description="Log lines for people, or JSON for machines."
     )
     metrics_host: str = _named(
-        "metrics_host", default="127.0.0.1", description="Address of that page."
+        "metrics_host", default="127.0.0.1", description="Address of the page of metrics."
     )
     metrics_port: int = _named(
         "metrics_port", default=0, ge=0, le=65535,
@@ -87,8 +91,8 @@ class FrontEndSettings(Settings):
     port: int = _named("port", default=8000, ge=0, le=65535, description="Port to listen on.")
     reply_topic: str = _named(
         "reply_topic", "RET_TOPIC", default="score",
-        description="The return address. Each front end needs one of its own, `score` or "
-        "`score-<name>`: two that share one would take each other's scores.",
+        description="The return address: `score` or `score-<name>`. Front ends may share one; with "
+        "one each, none reads the scores of the others' requests.",
     )  # fmt: skip
     deadline: float | None = _named(
         "deadline", "SCORE_TIMEOUT", "TIMEOUT", default=None, gt=0, le=3600,
@@ -106,7 +110,7 @@ class ModelSettings(Settings):
     """A model's worker."""
 
     bundle: Path = _named(
-        "bundle", "MODEL_PATH", description="The bundle's directory, models/<name>/<version>."
+        "bundle", "MODEL_PATH", description="The bundle's directory, `models/<name>/<version>`."
     )
     endpoint: str = _named("endpoint", default="iris", description="The endpoint it answers.")
     topic: str = _named(
@@ -137,6 +141,15 @@ class ModelSettings(Settings):
         "model_version", "MODEL_VERSION", default=None, ge=0,
         description="Refuse to start unless the bundle's model has this version.",
     )  # fmt: skip
+
+    @field_validator("reply_topics")
+    @classmethod
+    def _is_a_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"must be a regular expression: {error}") from error
+        return value
 
 
 class DecoySettings(Settings):
@@ -214,7 +227,17 @@ def read(service: type[S]) -> S:
         return service()
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}"
-            for e in error.errors(include_url=False)
+            f"{_variables(service, e['loc'])}: {e['msg']}" for e in error.errors(include_url=False)
         )
         raise ConfigurationError(f"settings: {wrong}") from error
+
+
+def _variables(service: type[Settings], place: tuple[int | str, ...]) -> str:
+    """Return our name of the setting that is wrong, and the original's where there are some."""
+    ours = str(place[0])
+    choices = (
+        field.validation_alias.choices
+        for field in service.model_fields.values()
+        if isinstance(field.validation_alias, AliasChoices)
+    )
+    return next((" or ".join(map(str, names)) for names in choices if names[0] == ours), ours)

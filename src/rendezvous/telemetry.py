@@ -80,7 +80,9 @@ class Metrics:
             "request_duration_seconds", "From a request's arrival to the choice.", "endpoint"
         )
         self._scores = self._counter(
-            "scores", "Scores received: in_time, late, error, duplicate.", "model version state"
+            "scores",
+            "Scores received: in_time, error, duplicate, late (or another front end's).",
+            "model version state",
         )
         self._worked = self._counter(
             "worker_requests",
@@ -93,8 +95,17 @@ class Metrics:
         self._rows = self._counter(
             "worker_rows", "Rows scored; over the batches, the batch size.", "model version"
         )
+        self._unreadable = self._counter(
+            "unreadable_messages", "Messages that are no score, or no announcement.", "topic"
+        )
         self._buried = self._counter(
             "dlq_messages", "Messages that went to a dead-letter topic.", "topic"
+        )
+        self._archived = self._counter(
+            "archived", "Records that a connector stored durably.", "group topic"
+        )
+        self._retries = self._counter(
+            "sink_retries", "Writes of a connector that failed and were tried again.", "group"
         )
         self._in_flight = Gauge(
             "rendezvous_inflight", "Requests that have no answer yet.", registry=self.registry
@@ -138,6 +149,18 @@ class Metrics:
         self._evaluation.labels(model, version).observe(seconds)
         self._rows.labels(model, version).inc(rows)
 
+    def unreadable(self, topic: str) -> None:
+        """Count a message of ``topic`` that the rendezvous server could not read."""
+        self._unreadable.labels(topic).inc()
+
     def buried(self, topic: str) -> None:
         """Count a message that went to the dead-letter topic of ``topic``."""
         self._buried.labels(topic).inc()
+
+    def archived(self, group: str, topic: str, number: int) -> None:
+        """Count records of ``topic`` that the connector ``group`` stored durably."""
+        self._archived.labels(group, topic).inc(number)
+
+    def retried(self, group: str) -> None:
+        """Count a write of the connector ``group`` that failed and is tried again."""
+        self._retries.labels(group).inc()

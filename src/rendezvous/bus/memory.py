@@ -6,12 +6,13 @@ Guarantee: at least once, in order within a group of one member, as long as the 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rendezvous.bus.port import Bus, Deliveries, Delivery, Start
+from rendezvous.bus.port import Bus, Deliveries, Delivery, Listening, Start
 from rendezvous.errors import BusUnavailable
 
 if TYPE_CHECKING:
@@ -105,6 +106,20 @@ class _Member(Deliveries):
         self._in_hand.clear()
 
 
+class _Listener(Listening):
+    """A member of a group of its own that acks what it takes."""
+
+    def __init__(self, member: Deliveries) -> None:
+        self._member = member
+
+    async def receive(
+        self, max_messages: int = 1000, max_wait: float | None = None
+    ) -> Sequence[Delivery]:
+        batch = await self._member.receive(max_messages, max_wait)
+        await self._member.ack(batch)
+        return batch
+
+
 class MemoryBus(Bus):
     """Keeps one queue for each group of each topic. Belongs to the event loop that uses it."""
 
@@ -148,6 +163,16 @@ class MemoryBus(Bus):
             yield member
         finally:
             member.leave()
+
+    @asynccontextmanager
+    async def listen(self, topic: str) -> AsyncIterator[Listening]:
+        """Hear ``topic`` through a queue of one's own, which is taken away at the end."""
+        group = f"listener-{uuid.uuid4()}"
+        try:
+            async with self.subscribe([topic], group) as member:
+                yield _Listener(member)
+        finally:
+            self._topics.get(topic, {}).pop(group, None)
 
     def backlog(self, topic: str, group: str) -> int:
         """Return how many messages wait for ``group`` on ``topic``, those in hand not counted."""

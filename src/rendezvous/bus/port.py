@@ -15,7 +15,7 @@ Start = Literal["latest", "earliest"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """One message in hand. Exactly one of ``ack`` and ``nack`` is called with it.
+    """One message. A member of a group calls exactly one of ``ack`` and ``nack`` with it.
 
     Attributes:
         topic: The short name under which the reader subscribed.
@@ -33,8 +33,8 @@ class Delivery:
     tries: int = 1
 
 
-class Deliveries(Protocol):
-    """A member of a group, reading. One task receives; any task of the loop may ack and nack."""
+class Listening(Protocol):
+    """One that hears what is published while it is there, and of which nobody keeps account."""
 
     async def receive(
         self, max_messages: int = 1000, max_wait: float | None = None
@@ -53,6 +53,10 @@ class Deliveries(Protocol):
             BusError: The bus is closed or refuses to deliver.
         """
         ...
+
+
+class Deliveries(Listening, Protocol):
+    """A member of a group, reading. One task receives; any task of the loop may ack and nack."""
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Say that these are done with; they do not come again (save for a crash of the bus)."""
@@ -92,6 +96,17 @@ class Bus(Protocol):
         keeps its place while it has no member; what a member had in hand when it left goes to
         the others, or waits. ``start`` says where a *new* group begins; a bus without history
         begins at ``latest`` always.
+
+        Raises:
+            BusError: The bus cannot be reached, or refuses.
+        """
+        ...
+
+    def listen(self, topic: str) -> AbstractAsyncContextManager[Listening]:
+        """Hear every message that is published on ``topic`` while inside the block.
+
+        For what is of use only now, such as an answer that somebody waits for: no group, nothing
+        to ack, and nothing is kept for a listener that is gone.
 
         Raises:
             BusError: The bus cannot be reached, or refuses.

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from rendezvous.policy import STRANGER
+
 if TYPE_CHECKING:
     from rendezvous.contract import Result
     from rendezvous.core import Decision, Endpoint
+    from rendezvous.policy import Candidate
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of the answer's parts."""
 
 
-class SeenScore(_Wire):
+class SeenScore(_Wire, frozen=True):
     """A score that had come when the choice was made: whose, when, and whether it failed."""
 
     model: str
@@ -26,14 +29,14 @@ class SeenScore(_Wire):
     error: str | None = None
 
 
-class MissingModel(_Wire):
+class MissingModel(_Wire, frozen=True):
     """A live model that had not scored when the choice was made."""
 
     model: str
     version: int
 
 
-class DecisionView(_Wire):
+class DecisionView(_Wire, frozen=True):
     """Why this answer: the chosen model, the reason in a word, and what was seen until then."""
 
     endpoint: str
@@ -48,7 +51,7 @@ class DecisionView(_Wire):
     missing: list[MissingModel] = []
 
 
-class Reply(_Wire):
+class Reply(_Wire, frozen=True):
     """The body of an answer."""
 
     timestamp: float
@@ -81,7 +84,7 @@ def decision_view(endpoint: Endpoint, decision: Decision) -> DecisionView:
             )
             for arrival in decision.arrivals
         ],
-        missing=[MissingModel(model=c.name, version=c.version) for c in decision.missing],
+        missing=[MissingModel(model=c.name, version=c.version) for c in _awaited(decision)],
     )
 
 
@@ -105,5 +108,10 @@ def why_not(decision: Decision) -> list[str]:
         + (a.score.error.message if a.score.error else "may not answer")
         for a in decision.arrivals
     ]
-    reasons += [f"{c.name} version {c.version}: did not score in time" for c in decision.missing]
+    reasons += [f"{c.name} version {c.version}: did not score in time" for c in _awaited(decision)]
     return reasons or ["no model of this endpoint is live"]
+
+
+def _awaited(decision: Decision) -> list[Candidate]:
+    """Return the models that had not come; whoever might have been there is none of them."""
+    return [candidate for candidate in decision.missing if candidate is not STRANGER]

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from rendezvous.errors import BusError
 from rendezvous.frontend.answers import reply, why_not
+from rendezvous.frontend.heads import HeadLimit
 from rendezvous.frontend.inputs import input_model, read_body, validate
 from rendezvous.frontend.problems import Problem, unprocessable
 
@@ -73,6 +74,7 @@ def create_app(
             yield
 
     app = FastAPI(title="rendezvous", lifespan=lifespan)
+    app.add_middleware(HeadLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts))
     app.add_exception_handler(Problem, _as_problem)
     app.add_exception_handler(HTTPException, _as_problem)

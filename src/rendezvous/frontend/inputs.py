@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from codecs import BOM_UTF8
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from starlette.requests import ClientDisconnect
 
 from rendezvous.frontend.problems import Problem
 
@@ -40,7 +43,7 @@ async def read_body(request: Request) -> bytes:
 
     Raises:
         Problem: 415 for another type, 413 for more than 64 KiB, 408 for a body that does not
-            come within 10 s.
+            come within 10 s, 400 for one that ends too early.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -59,17 +62,22 @@ async def read_body(request: Request) -> bytes:
             f"the body did not come within {BODY_SECONDS:.0f} s",
             headers={"connection": "close"},
         ) from None
+    except ClientDisconnect:  # nobody is there to read this, but it is no fault of ours either
+        raise Problem(HTTPStatus.BAD_REQUEST, "the body ended too early") from None
 
 
 def validate(model: type[BaseModel], body: bytes) -> dict[str, Any]:
-    """Return the input's fields by name.
+    """Return the input's fields by name; of a name that comes twice, the last counts.
 
     Raises:
-        Problem: 400 where the body is no JSON.
+        Problem: 400 where the body is no JSON, 415 where it is UTF-16 or UTF-32. A byte order
+            mark of UTF-8 is skipped, and a charset beside the type has no meaning (RFC 8259).
         ValidationError: A field is missing, of the wrong kind, not finite or out of bounds.
     """
+    if not json.detect_encoding(body).startswith("utf-8"):
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be UTF-8")
     try:
-        return dict(model.model_validate_json(body))
+        return dict(model.model_validate_json(body.removeprefix(BOM_UTF8)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":

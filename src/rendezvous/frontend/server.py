@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import uvicorn
 
 from rendezvous.core import Rendezvous
 from rendezvous.frontend.app import Served, create_app
+from rendezvous.frontend.heads import PatientProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +35,6 @@ def make_rendezvous(
         endpoints,
         reply_topic=settings.reply_topic,
         models_topic=configuration.topics.models,
-        group=f"rendezvous-{settings.reply_topic}",
         observer=metrics,
     )
     metrics.watch_in_flight(lambda: rendezvous.in_flight)
@@ -70,11 +71,14 @@ def serve(
         metrics=metrics.text,
         allowed_hosts=settings.allowed_hosts,
     )
+    # uvicorn passes a signal on when it has stopped in order; the default would kill us then
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     longest = max(endpoint.deadline for endpoint in rendezvous.endpoints.values())
     uvicorn.run(
         app,
         host=settings.host,
         port=settings.port,
+        http=PatientProtocol,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -52,8 +52,10 @@ def _predict(model: Model, matrix: NDArray[np.float32]) -> list[Outcome]:
 
 
 def _outcomes(manifest: Manifest, prediction: Prediction, count: int) -> list[Outcome]:
-    """Turn arrays into outcomes. Raises: ValueError where a shape is wrong."""
+    """Turn arrays into outcomes. Raises: ValueError where a shape or a type is wrong."""
     values, probabilities = prediction.values, prediction.probabilities
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"values are of type {values.dtype}, not numbers")
     if values.shape != (count,):
         raise ValueError(f"{count} rows gave values of shape {values.shape}")
     if probabilities is None:

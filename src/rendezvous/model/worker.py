@@ -132,7 +132,8 @@ class Worker:
                                 batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
                                 jobs = await self._open(batch, deliveries, undertaker)
                                 await self._work(jobs, deliveries, thread)
-                        await asyncio.gather(*self._settling)  # the goodbye ends others' wait
+                        # before the goodbye: that ends the wait for what is not there yet
+                        await asyncio.gather(*self._settling)
                 finally:
                     for task in self._settling:
                         task.cancel()

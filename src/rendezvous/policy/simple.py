@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rendezvous.errors import ConfigurationError
@@ -72,7 +73,8 @@ class Priority:
     not ranked does not answer.
 
     Raises:
-        ConfigurationError: The ranking is empty, names a model twice, or patience falls.
+        ConfigurationError: The ranking is empty, names a model twice, or patience falls or is no
+            number.
     """
 
     ranking: Sequence[Rank]
@@ -83,7 +85,7 @@ class Priority:
         patience = [rank.patience for rank in self.ranking]
         if not models or len(set(models)) < len(models):
             raise ConfigurationError("ranking: must name at least one model, and each only once")
-        if patience != sorted(patience) or patience[0] < 0:
+        if not all(a <= b for a, b in pairwise([0.0, *patience])):  # so for a NaN too
             raise ConfigurationError("ranking: patience must not be negative nor fall with rank")
 
     def decide(self, situation: Situation) -> Verdict:

@@ -33,15 +33,22 @@ class Rejection:
 
 
 class Sink(Protocol):
-    """A place that stores records durably, each id once."""
+    """A place that stores records durably, each id once.
+
+    It opens itself with the first write, also with the first after ``aclose``.
+    """
 
     async def write(self, batch: Sequence[Record]) -> Sequence[Rejection]:
         """Store the whole batch durably, save for what is returned as rejected.
 
-        Idempotent: a record whose id is stored already is not stored twice.
+        Idempotent: a record whose id is stored already is not stored twice. An empty batch stores
+        nothing and makes the sink ready. A cancelled write may have stored its batch, or part of
+        it; the caller writes it again.
 
         Raises:
             SinkUnavailable: Nothing, or not all, is known to be stored; write the batch again.
+            SinkError: The sink cannot go on, and waiting does not mend it.
+            ConfigurationError: It is not what the configuration says.
         """
         ...
 

@@ -200,6 +200,29 @@ class BusSuite:
                 expected = [b"old", b"new"] if self.keeps_history else [b"new"]
                 assert payloads(await take(earliest, len(expected))) == expected
 
+    async def test_every_listener_hears_what_is_published_while_it_is_there(
+        self, bus: Bus, topic: str
+    ) -> None:
+        await publish(bus, topic, [b"before"])
+        async with bus.listen(topic) as one, bus.listen(topic) as other:
+            await publish(bus, topic, [b"one", b"two"])
+            for listener in (one, other):
+                heard: list[bytes] = []
+                while len(heard) < 2:
+                    heard += payloads(await listener.receive(1, WAIT))
+                assert heard == [b"one", b"two"]
+                assert list(await listener.receive(max_wait=0.05)) == []
+        await publish(bus, topic, [b"between"])
+        async with bus.listen(topic) as again:
+            await publish(bus, topic, [b"now"])
+            assert payloads(await again.receive(max_wait=WAIT)) == [b"now"]
+
+    async def test_a_listener_takes_nothing_from_a_group(self, bus: Bus, topic: str) -> None:
+        async with bus.subscribe([topic], "g") as member, bus.listen(topic) as listener:
+            await publish(bus, topic, [b"both"])
+            assert payloads(await listener.receive(max_wait=WAIT)) == [b"both"]
+            assert payloads(await take(member, 1)) == [b"both"]
+
     async def test_nobody_needs_to_listen(self, bus: Bus, topic: str) -> None:
         await asyncio.wait_for(bus.publish(topic, b"unheard"), WAIT)
 

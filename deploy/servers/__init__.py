@@ -1,0 +1,1 @@
+"""A real Apache Pulsar and a real Elasticsearch on the loopback interface."""

@@ -1,0 +1,223 @@
+"""The bus itself: the client, its producers and its readers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from contextlib import asynccontextmanager
+from functools import partial
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import pulsar
+
+from rendezvous.bus.port import Bus, Deliveries, Listening, Start
+from rendezvous.bus.pulsar.failures import failure
+from rendezvous.bus.pulsar.reading import CLOSE_SECONDS, PREFETCH, Intake, Member
+from rendezvous.bus.pulsar.writing import Outcomes, Outlet
+from rendezvous.errors import BusError, BusRefused, BusUnavailable, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+IntakeT = TypeVar("IntakeT", bound=Intake)
+
+log = logging.getLogger(__name__)
+
+OPERATION_SECONDS = 5  # also bounds how late a client notices that the broker is back
+REDELIVERY_MS = 200
+PENDING = 100_000
+"""Messages of a topic that wait for the broker, at most: minutes of an outage."""
+
+
+class PulsarBus(Bus):
+    """Connects at the first use, and again by itself whenever the broker was away.
+
+    Args:
+        url: ``pulsar://host:port`` or ``pulsar+ssl://host:port``, with ``/tenant/namespace``
+            where they are not ``public/default``.
+
+    Raises:
+        ConfigurationError: ``url`` is not of that form.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        path = parts.path.strip("/").split("/") if parts.path.strip("/") else ["public", "default"]
+        if parts.scheme not in {"pulsar", "pulsar+ssl"} or not parts.hostname or len(path) != 2:  # noqa: PLR2004 - tenant, namespace
+            raise ConfigurationError(
+                f"bus {url!r}: must be pulsar://host:port or pulsar://host:port/tenant/namespace"
+            )
+        self._service = f"{parts.scheme}://{parts.netloc}"
+        self._prefix = f"persistent://{path[0]}/{path[1]}/"
+        self._client: pulsar.Client | None = None
+        self._close_at_exit: weakref.finalize[Any, Any] | None = None
+        self._outcomes: Outcomes | None = None
+        self._outlets: dict[str, Outlet] = {}
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._openings: set[asyncio.Task[pulsar.Producer]] = set()
+        self._connecting = Lock()
+        self._closed = False
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        key: str | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> asyncio.Future[None]:
+        """Hand the message to the client; it is sent again by itself after an outage."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            done.set_exception(BusUnavailable("the bus is closed"))
+            return done
+        outlet = self._outlets.get(topic) or self._open_outlet(topic)
+        self._under_way.add(done)
+        done.add_done_callback(self._under_way.discard)
+        told = partial(self._settled_by().put, done, topic)
+        outlet.send(
+            lambda producer: producer.send_async(
+                payload, told, partition_key=key, properties=dict(properties or {}) or None
+            ),
+            done,
+        )
+        return done
+
+    def _settled_by(self) -> Outcomes:
+        if self._outcomes is None:
+            self._outcomes = Outcomes(asyncio.get_running_loop(), self._forget)
+        return self._outcomes
+
+    def _open_outlet(self, topic: str) -> Outlet:
+        outlet = self._outlets[topic] = Outlet()
+        opening = asyncio.create_task(asyncio.to_thread(self._make_producer, topic))
+        self._openings.add(opening)
+
+        def opened(made: asyncio.Task[pulsar.Producer]) -> None:
+            self._openings.discard(made)
+            error = BusUnavailable("cancelled") if made.cancelled() else made.exception()
+            if error is None:
+                outlet.opened(made.result())
+            else:
+                self._forget(topic)
+                outlet.failed(error if isinstance(error, BusError) else BusError(str(error)))
+
+        opening.add_done_callback(opened)
+        return outlet
+
+    def _forget(self, topic: str) -> None:
+        """Let the next message of ``topic`` make a new producer."""
+        self._outlets.pop(topic, None)
+
+    def _connected(self) -> pulsar.Client:
+        with self._connecting:
+            if self._client is None:
+                try:
+                    self._client = pulsar.Client(
+                        self._service,
+                        operation_timeout_seconds=OPERATION_SECONDS,
+                        logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+                    )
+                except (pulsar.PulsarException, RuntimeError) as error:
+                    raise BusRefused(f"{self._service}: {error}") from error
+                self._close_at_exit = weakref.finalize(self, _shut, self._client)
+            return self._client
+
+    def _make_producer(self, topic: str) -> pulsar.Producer:
+        try:
+            return self._connected().create_producer(
+                self._prefix + topic,
+                send_timeout_millis=0,
+                max_pending_messages=PENDING,
+                block_if_queue_full=False,
+                batching_enabled=False,
+            )
+        except pulsar.PulsarException as error:
+            raise failure(f"publish to {topic}", type(error).__name__) from error
+
+    @asynccontextmanager
+    async def subscribe(
+        self, topics: Sequence[str], group: str, *, start: Start = "latest"
+    ) -> AsyncIterator[Deliveries]:
+        """Join ``group``, a shared subscription of that name on each topic."""
+        loop = asyncio.get_running_loop()
+        async with self._intake(partial(self._join, topics, group, start, loop)) as member:
+            yield member
+
+    @asynccontextmanager
+    async def listen(self, topic: str) -> AsyncIterator[Listening]:
+        """Hear ``topic`` through a reader, of which the broker keeps nothing when it is gone."""
+        loop = asyncio.get_running_loop()
+        async with self._intake(partial(self._attend, topic, loop)) as listener:
+            yield listener
+
+    @asynccontextmanager
+    async def _intake(self, make: Callable[[], IntakeT]) -> AsyncIterator[IntakeT]:
+        """Make an intake in a thread, and close it at the end."""
+        if self._closed:
+            raise BusUnavailable("the bus is closed")
+        making = asyncio.create_task(asyncio.to_thread(make))
+        try:
+            intake = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_leave)  # a member that nobody reads would hoard messages
+            raise
+        try:
+            yield intake
+        finally:
+            await asyncio.shield(asyncio.to_thread(intake.close))
+
+    def _join(
+        self, topics: Sequence[str], group: str, start: Start, loop: asyncio.AbstractEventLoop
+    ) -> Member:
+        names = {self._prefix + topic: topic for topic in topics}
+        position = pulsar.InitialPosition
+        try:
+            consumer = self._connected().subscribe(
+                list(names) if len(names) > 1 else next(iter(names)),
+                group,
+                consumer_type=pulsar.ConsumerType.Shared,
+                initial_position=position.Earliest if start == "earliest" else position.Latest,
+                negative_ack_redelivery_delay_ms=REDELIVERY_MS,
+                receiver_queue_size=PREFETCH,
+            )
+        except pulsar.PulsarException as error:
+            what = f"subscribe to {', '.join(topics)} as {group}"
+            raise failure(what, type(error).__name__) from error
+        return Member(consumer, names, loop)
+
+    def _attend(self, topic: str, loop: asyncio.AbstractEventLoop) -> Intake:
+        name = self._prefix + topic
+        try:
+            reader = self._connected().create_reader(
+                name, pulsar.MessageId.latest, receiver_queue_size=PREFETCH
+            )
+        except pulsar.PulsarException as error:
+            raise failure(f"listen to {topic}", type(error).__name__) from error
+        return Intake(reader, reader.read_next, {name: topic}, loop)
+
+    async def aclose(self) -> None:
+        """Wait a while for what was published to be stored, then close. Idempotent."""
+        self._closed = True
+        if waiting := [*self._openings, *self._under_way]:
+            await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
+        if self._close_at_exit is not None:
+            await asyncio.to_thread(self._close_at_exit)
+        for done in [*self._under_way]:
+            if not done.done():
+                done.set_exception(BusUnavailable("closed before the broker had taken it"))
+
+
+def _shut(client: pulsar.Client) -> None:
+    try:
+        client.close()
+    except pulsar.PulsarException as error:
+        log.debug("closing the client: %s", error)
+
+
+def _leave(making: asyncio.Task[IntakeT]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        Thread(target=making.result().close, daemon=True).start()

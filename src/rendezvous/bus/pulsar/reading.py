@@ -1,0 +1,165 @@
+"""From the broker to the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import deque
+from dataclasses import dataclass
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+import pulsar
+
+from rendezvous.bus.port import Deliveries, Delivery, Listening
+from rendezvous.bus.pulsar.failures import failure
+from rendezvous.errors import BusError, BusUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+log = logging.getLogger(__name__)
+
+PREFETCH = 1000
+"""Messages that the client keeps ready; as many again wait on this side."""
+CLOSE_SECONDS = 10.0
+_PARTITION = re.compile(r"-partition-\d+$")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _PulsarDelivery(Delivery):
+    """A delivery that knows the vendor's message, to ack it."""
+
+    message: Any = None
+
+
+class Intake(Listening):
+    """Reads ahead in a thread, never further than ``PREFETCH``; the loop takes what is there.
+
+    Args:
+        source: The vendor's consumer or reader.
+        read: Its blocking read of one message.
+        topics: Full names of topics, and the short ones for them.
+        loop: Where messages are taken.
+    """
+
+    def __init__(
+        self,
+        source: pulsar.Consumer | pulsar.Reader,
+        read: Callable[[], pulsar.Message],
+        topics: Mapping[str, str],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._source = source
+        self._read_one = read
+        self._topics = topics
+        self._loop = loop
+        self._waiting: deque[pulsar.Message] = deque()
+        self._arrived = asyncio.Event()
+        self._scheduled = False
+        self._room = Event()
+        self._ended: BusError | None = None
+        self._thread = Thread(target=self._read, name="pulsar-intake", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        ended = "closed"
+        try:
+            while self._ended is None:
+                self._waiting.append(self._read_one())
+                self._wake()
+                if len(self._waiting) >= PREFETCH:
+                    self._room.clear()
+                    if len(self._waiting) >= PREFETCH:
+                        self._room.wait()
+        except pulsar.PulsarException as error:
+            ended = type(error).__name__
+        self._ended = self._ended or BusUnavailable(f"the subscription has ended: {ended}")
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            try:
+                self._loop.call_soon_threadsafe(self._woken)
+            except RuntimeError:  # the loop is closed: nobody reads any more
+                self._ended = BusUnavailable("the event loop is closed")
+
+    def _woken(self) -> None:
+        self._scheduled = False
+        self._arrived.set()
+
+    async def receive(
+        self, max_messages: int = PREFETCH, max_wait: float | None = None
+    ) -> list[Delivery]:
+        """Return what is there, as the port says."""
+        await asyncio.sleep(0)  # a full queue must not keep others from their turn
+        try:
+            async with asyncio.timeout(max_wait):
+                while not self._waiting:
+                    if self._ended is not None:
+                        raise self._ended
+                    self._arrived.clear()
+                    if not self._waiting and self._ended is None:
+                        await self._arrived.wait()
+        except TimeoutError:
+            return []
+        return self._take(max_messages)
+
+    def _take(self, most: int) -> list[Delivery]:
+        waiting = self._waiting
+        batch = [waiting.popleft() for _ in range(min(most, len(waiting)))]
+        if not self._room.is_set() and len(waiting) < PREFETCH:
+            self._room.set()
+        return [self._delivery(message) for message in batch]
+
+    def _delivery(self, message: pulsar.Message) -> Delivery:
+        return _PulsarDelivery(
+            topic=self._topics[_PARTITION.sub("", message.topic_name())],
+            payload=message.data(),
+            key=message.partition_key() or None,
+            properties=message.properties(),
+            tries=message.redelivery_count() + 1,
+            message=message,
+        )
+
+    def close(self) -> None:
+        """Leave; what was not acked goes to the group's others at once. Blocks."""
+        self._ended = self._ended or BusUnavailable("the subscription is closed")
+        self._room.set()
+        try:
+            self._source.close()
+        except pulsar.PulsarException as error:
+            log.debug("closing a subscription: %s", error)
+        self._thread.join(CLOSE_SECONDS)
+
+
+class Member(Intake, Deliveries):
+    """A member of a group."""
+
+    def __init__(
+        self,
+        consumer: pulsar.Consumer,
+        topics: Mapping[str, str],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._consumer = consumer
+        super().__init__(consumer, consumer.receive, topics, loop)
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> None:
+        """Tell the broker that these are done with; does not wait for it."""
+        try:
+            for delivery in deliveries:
+                assert isinstance(delivery, _PulsarDelivery)  # noqa: S101 - it came from here
+                self._consumer.acknowledge(delivery.message)
+        except pulsar.PulsarException as error:
+            raise failure("ack", type(error).__name__) from error
+
+    async def nack(self, delivery: Delivery) -> None:
+        """Have the broker deliver it again, after a short pause."""
+        assert isinstance(delivery, _PulsarDelivery)  # noqa: S101 - it came from here
+        try:
+            self._consumer.negative_acknowledge(delivery.message)
+        except pulsar.PulsarException as error:
+            raise failure("nack", type(error).__name__) from error

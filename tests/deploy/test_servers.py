@@ -1,0 +1,444 @@
+"""Real servers: what they are started with, and that they start, crash and come back."""
+
+import io
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pulsar
+import pytest
+
+from deploy.servers import elasticsearch, java, process
+from deploy.servers import pulsar as pulsar_server
+from deploy.servers.container import Image, choose
+from deploy.servers.distribution import Distribution, fetch, unpack
+from deploy.servers.elasticsearch import Elasticsearch, reachable
+from deploy.servers.errors import ServerError, ServerUnavailable
+from deploy.servers.java import Java, find, major_version, newest
+from deploy.servers.ports import in_use, lasting_port
+from deploy.servers.process import DetachedProcess, Launch
+from deploy.servers.pulsar import Pulsar
+from deploy.servers.server import State
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PORTS = {"broker": 6650, "http": 8080, "bookie": 3181}
+
+
+class TestPulsarConfiguration:
+    def settings(self):
+        lines = pulsar_server.render_configuration(PORTS).splitlines()
+        pairs = [line.split("=", 1) for line in lines if line and not line.startswith("#")]
+        assert len(pairs) == len(dict(pairs)), "a key is given twice"
+        return dict(pairs)
+
+    def test_every_message_is_fsynced_before_it_is_acknowledged(self):
+        assert self.settings()["journalSyncData"] == "true"
+
+    def test_nothing_waits_on_a_timer(self):
+        settings = self.settings()
+        assert settings["journalMaxGroupWaitMSec"] == "0"
+        assert settings["journalFlushWhenQueueEmpty"] == "true"
+        assert settings["managedLedgerNewEntriesCheckDelayInMillis"] == "0"
+
+    def test_topics_are_not_deleted_for_being_idle(self):
+        assert self.settings()["brokerDeleteInactiveTopicsEnabled"] == "false"
+
+    def test_listens_on_the_loopback_interface_at_its_ports(self):
+        settings = self.settings()
+        assert settings["bindAddress"] == settings["advertisedAddress"] == "127.0.0.1"
+        assert settings["brokerServicePort"] == "6650"
+        assert settings["webServicePort"] == "8080"
+
+    def test_the_bookie_keeps_the_port_that_its_data_belongs_to(self):
+        assert self.settings()["allowEphemeralPorts"] == "true"
+        command = pulsar_server.java_command(Java(21, Path("/j")), Path("/h"), Path("/d"), PORTS)
+        assert command[command.index("--bookkeeper-port") + 1] == "3181"
+
+
+@pytest.mark.parametrize(("major", "allowed"), [(17, False), (21, False), (23, True), (25, True)])
+def test_pulsar_is_given_memory_access_only_where_java_knows_the_option(major, allowed):
+    command = pulsar_server.java_command(Java(major, Path("/j")), Path("/h"), Path("/d"), PORTS)
+    assert ("--sun-misc-unsafe-memory-access=allow" in command) == allowed
+    assert command[0] == "/j/bin/java"
+
+
+def test_elasticsearch_is_a_single_node_on_the_loopback_interface_without_security():
+    paths = {"data": Path("/a b/data"), "logs": Path("/a b/logs")}
+    text = elasticsearch.render_configuration({"http": 9200, "transport": 9300}, paths=paths)
+    assert "discovery.type: single-node" in text
+    assert "network.host: 127.0.0.1" in text
+    assert "http.port: 9200" in text
+    assert "xpack.security.enabled: false" in text
+    assert 'path.data: "/a b/data"' in text
+
+
+class TestJava:
+    @pytest.mark.parametrize(
+        ("text", "major"),
+        [
+            ('openjdk version "17.0.15" 2025-04-15', 17),
+            ('java version "1.8.0_292"', 8),
+            ('IMPLEMENTOR="x"\nJAVA_VERSION="25"\n', 25),
+            ('openjdk version "26-ea" 2026-03-17', 26),
+            ("The operation couldn't be completed.", None),
+        ],
+    )
+    def test_reads_the_version_from_what_java_says(self, text, major):
+        assert major_version(text) == major
+
+    def test_takes_the_newest(self):
+        installed = [Java(17, Path("/a")), Java(25, Path("/b")), Java(21, Path("/c"))]
+        assert newest(installed, 17) == Java(25, Path("/b"))
+
+    def test_takes_none_that_is_too_old(self):
+        assert newest([Java(17, Path("/a"))], 21) is None
+
+    def test_says_what_to_install_when_there_is_none(self, no_programs):
+        with pytest.raises(ServerUnavailable, match=r"needs Java 21 .*found: none.*openjdk-21"):
+            find(21, "Elasticsearch")
+
+
+@pytest.fixture
+def no_programs(monkeypatch, tmp_path):
+    """A machine without Java, Maven or a container engine."""
+    monkeypatch.setattr(java, "_INSTALLED", ())
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("RENDEZVOUS_CACHE", str(tmp_path / "cache"))
+
+
+class TestImages:
+    def test_takes_the_first_engine_that_has_the_image(self):
+        has = {("podman", "pulsar:1")}
+        chosen = choose("pulsar:1", ["docker", "podman"], lambda *asked: asked in has)
+        assert chosen == Image("podman", "pulsar:1")
+
+    def test_takes_none_that_would_have_to_be_pulled(self):
+        assert choose("pulsar:1", ["docker"], lambda *_: False) is None
+
+
+FILES = {"top/lib/a.jar": b"a", "top/bin/run": b"#!/bin/sh", "top/README": b"r"}
+SMALL = Distribution("Thing 1", "g:thing:1:tar.gz", keep=("lib/",))
+
+
+class TestDistribution:
+    @pytest.fixture(params=["tar.gz", "zip"])
+    def archive(self, request, tmp_path):
+        path = tmp_path / f"archive.{request.param}"
+        (_tar if request.param == "tar.gz" else _zip)(path, FILES)
+        return path
+
+    def test_is_unpacked_without_its_top_folder(self, archive, tmp_path):
+        unpack(archive, tmp_path / "out")
+        assert _tree(tmp_path / "out") == {
+            "lib/a.jar": b"a",
+            "bin/run": b"#!/bin/sh",
+            "README": b"r",
+        }
+        assert os.access(tmp_path / "out" / "bin" / "run", os.X_OK)
+        assert not os.access(tmp_path / "out" / "README", os.X_OK)
+
+    def test_only_what_is_kept_is_unpacked(self, archive, tmp_path):
+        unpack(archive, tmp_path / "out", keep=("lib/", "README"))
+        assert set(_tree(tmp_path / "out")) == {"lib/a.jar", "README"}
+
+    def test_cannot_write_outside_of_its_folder(self, tmp_path):
+        _tar(tmp_path / "bad.tar", {"top/../../escaped": b"x", "top/good": b"y"})
+        unpack(tmp_path / "bad.tar", tmp_path / "out")
+        assert set(_tree(tmp_path / "out")) == {"good"}
+        assert not (tmp_path / "escaped").exists()
+
+    @pytest.fixture
+    def maven(self, tmp_path, monkeypatch):
+        """A command `mvn` that does what the given shell lines say."""
+        monkeypatch.setenv("RENDEZVOUS_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}{os.pathsep}{os.environ['PATH']}")
+        _tar(tmp_path / "thing.tar.gz", FILES)
+
+        def does(lines):
+            command = tmp_path / "programs" / "mvn"
+            command.parent.mkdir(exist_ok=True)
+            command.write_text(
+                f"#!/bin/sh\nhere={tmp_path}\n"
+                "for a; do case $a in -DoutputDirectory=*) out=${a#*=};; esac; done\n" + lines
+            )
+            command.chmod(0o755)
+
+        return does
+
+    def test_is_downloaded_once_by_two_at_the_same_time(self, maven, tmp_path):
+        maven('echo x >> "$here/runs"; sleep 0.3; cp "$here/thing.tar.gz" "$out"')
+        with ThreadPoolExecutor(2) as pool:
+            homes = set(pool.map(lambda _: fetch(SMALL, Path("/java")), range(2)))
+        assert homes == {tmp_path / "cache" / "thing-1"}
+        assert (tmp_path / "cache" / "thing-1" / "lib" / "a.jar").read_bytes() == b"a"
+        assert (tmp_path / "runs").read_text() == "x\n"
+
+    def test_a_download_that_was_cut_off_is_done_again(self, maven, tmp_path):
+        maven('printf half > "$out/thing.tar.gz"; echo no route to host; exit 1')
+        with pytest.raises(ServerUnavailable, match=r"could not fetch g:thing:1(.|\n)*no route"):
+            fetch(SMALL, Path("/java"))
+        maven('cp "$here/thing.tar.gz" "$out"')
+        home = fetch(SMALL, Path("/java"))
+        assert (home / "lib" / "a.jar").read_bytes() == b"a"
+
+    def test_says_what_to_install_when_there_is_no_maven(self, no_programs):
+        with pytest.raises(ServerUnavailable, match="install the package maven"):
+            fetch(SMALL, Path("/java"))
+
+
+class TestDetachedProcess:
+    @pytest.fixture
+    def sleeper(self, tmp_path):
+        """A process that has its directory in its command line, as the servers have."""
+        detached = DetachedProcess(tmp_path, str(tmp_path))
+        yield detached
+        detached.kill()
+
+    def launch(self, detached, script="while :; do sleep 0.05; done"):
+        detached.launch(Launch(["/bin/sh", "-c", script, str(detached.directory)], Path("/")))
+        return detached.pid()
+
+    def test_is_found_again_by_its_directory(self, sleeper, tmp_path):
+        pid = self.launch(sleeper)
+        assert pid is not None
+        assert DetachedProcess(tmp_path, str(tmp_path)).pid() == pid
+
+    def test_has_a_session_of_its_own_so_that_it_outlives_the_terminal(self, sleeper):
+        assert os.getsid(self.launch(sleeper)) != os.getsid(0)
+
+    def test_is_gone_when_terminate_returns(self, sleeper):
+        pid = self.launch(sleeper)
+        sleeper.terminate()
+        assert sleeper.pid() is None
+        assert not Path(f"/proc/{pid}").exists()
+
+    def test_is_killed_when_it_does_not_end_in_time(self, sleeper, monkeypatch):
+        monkeypatch.setattr(process, "STOP_SECONDS", 0.3)
+        script = 'trap "" TERM; echo ready; while :; do sleep 0.05; done'
+        self.launch(sleeper, script)
+        while "ready" not in sleeper.output.read_text():
+            pass
+        sleeper.terminate()
+        assert sleeper.pid() is None
+
+    def test_kill_ends_what_it_started_too(self, sleeper):
+        self.launch(sleeper, "sleep 60 & echo $!; wait")
+        while not (child := sleeper.output.read_text().strip()):
+            pass
+        sleeper.kill()
+        state = Path(f"/proc/{child}/stat")
+        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    def test_another_process_with_its_old_pid_is_left_alone(self, sleeper, tmp_path):
+        with subprocess.Popen(["sleep", "60"]) as other:
+            (tmp_path / "pid").write_text(str(other.pid))
+            assert sleeper.pid() is None
+            sleeper.terminate()
+            sleeper.kill()
+            assert other.poll() is None
+            other.kill()
+
+    def test_stopping_what_does_not_run_is_no_error(self, sleeper):
+        sleeper.terminate()
+        sleeper.kill()
+        assert sleeper.pid() is None
+
+
+class TestPorts:
+    def test_a_port_is_in_use_while_somebody_listens(self):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            assert in_use(port)
+        assert not in_use(port)
+
+    def test_a_lasting_port_is_none_that_outgoing_connections_are_given(self):
+        lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        assert 1024 < lasting_port() < min(lowest, 32768)
+
+    def test_free_ports_differ_and_given_ones_are_taken(self, tmp_path):
+        server = Pulsar(tmp_path, port=6650)
+        assert server.url == "pulsar://127.0.0.1:6650"
+        assert len(set(server.ports.values())) == 3
+
+    def test_the_directory_remembers_its_ports(self, tmp_path):
+        ports = {"broker": 20001, "http": 20002, "bookie": 20003}
+        (tmp_path / "server.json").write_text(State(ports).dumps())
+        assert Pulsar(tmp_path).ports == ports
+        assert Pulsar(tmp_path, port=20009).ports == ports | {"broker": 20009}
+
+    def test_the_directory_remembers_its_image(self):
+        state = State({"http": 1}, Image("docker", "pulsar:1"))
+        assert State.loads(state.dumps()) == state
+
+    def test_a_port_in_use_is_said_in_a_sentence(self, tmp_path):
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            port = listener.getsockname()[1]
+            done = cli(tmp_path, "elasticsearch", "up", "--port", port)
+        assert done.returncode == 1
+        assert f"port {port}, for Elasticsearch" in done.stderr
+        assert "--port" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_folder_below_a_private_one_cannot_be_reached_by_others(tmp_path):
+    public = tmp_path / "private" / "public"
+    public.mkdir(parents=True)
+    public.parent.chmod(0o700)
+    public.chmod(0o755)
+    assert not reachable(public)
+    assert reachable(Path("/"))
+
+
+def test_without_java_up_says_what_to_do(tmp_path, no_programs):
+    with pytest.raises(ServerUnavailable, match="needs Java 17"):
+        Pulsar(tmp_path).start()
+
+
+@pytest.mark.pulsar
+@pytest.mark.timeout(400)
+def test_pulsar_by_the_command_line(tmp_path, pulsar_server):
+    port, http_port = lasting_port(), lasting_port()
+    url = f"pulsar://127.0.0.1:{port}"
+    try:
+        assert cli(tmp_path, "pulsar", "status").returncode == 1
+        up = cli(tmp_path, "pulsar", "up", "--port", port, "--http-port", http_port)
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert f"ready at {url} after " in up.stdout
+        assert f"already up at {url}" in cli(tmp_path, "pulsar", "up").stdout
+        status = cli(tmp_path, "pulsar", "status")
+        assert status.returncode == 0
+        assert f"is up at {url}" in status.stdout
+        send(url, [b"one", b"two"])
+
+        assert cli(tmp_path, "pulsar", "kill9").returncode == 0
+        assert cli(tmp_path, "pulsar", "status").returncode == 1
+        assert cli(tmp_path, "pulsar", "restart").returncode == 0
+        assert received(url) == [b"one", b"two"], "a crash lost messages"
+        send(url, [b"three"])
+
+        down = cli(tmp_path, "pulsar", "down")
+        assert "is stopped" in down.stdout
+        assert not in_use(port)
+        assert not in_use(http_port)
+        assert "is not up" in cli(tmp_path, "pulsar", "down").stdout
+    finally:
+        Pulsar(tmp_path / "pulsar").remove()
+
+
+@pytest.mark.elasticsearch
+@pytest.mark.timeout(400)
+def test_elasticsearch_by_the_command_line(tmp_path, elasticsearch_server):
+    port = lasting_port()
+    url = f"http://127.0.0.1:{port}"
+    try:
+        up = cli(tmp_path, "elasticsearch", "up", "--port", port)
+        assert up.returncode == 0, up.stdout + up.stderr
+        assert f"ready at {url} after " in up.stdout
+        assert f"already up at {url}" in cli(tmp_path, "elasticsearch", "up").stdout
+        assert cli(tmp_path, "elasticsearch", "status").returncode == 0
+        stored = httpx.put(f"{url}/things/_doc/1?refresh=true", json={"a": 1}, timeout=30)
+        assert stored.status_code == 201
+
+        assert cli(tmp_path, "elasticsearch", "kill9").returncode == 0
+        assert cli(tmp_path, "elasticsearch", "status").returncode == 1
+        assert cli(tmp_path, "elasticsearch", "restart").returncode == 0
+        assert httpx.get(f"{url}/things/_doc/1").json()["_source"] == {"a": 1}
+
+        assert "is stopped" in cli(tmp_path, "down").stdout
+        assert not in_use(port)
+    finally:
+        Elasticsearch(tmp_path / "elasticsearch").remove()
+
+
+@pytest.mark.pulsar
+@pytest.mark.timeout(300)
+def test_a_broker_can_be_killed_and_started_at_the_same_place_with_all_its_messages(broker):
+    before = broker.url
+    send(broker.url, [b"%d" % number for number in range(100)])
+    broker.kill9()
+    assert broker.pid is None
+    assert not broker.is_healthy()
+    broker.start()
+    assert broker.url == before
+    assert received(broker.url) == [b"%d" % number for number in range(100)]
+
+
+@pytest.mark.pulsar
+def test_a_broker_that_does_not_start_says_the_end_of_its_log(tmp_path, pulsar_server):
+    directory = tmp_path / "pulsar"
+    directory.mkdir()
+    (directory / "data").write_text("a file where its data folder should be")
+    with pytest.raises(ServerError, match=r"ended while starting(.|\n)*data"):
+        Pulsar(directory).start()
+
+
+def cli(directory, *arguments):
+    command = [sys.executable, "-m", "deploy.servers", *map(str, arguments)]
+    return subprocess.run(
+        [*command, "--directory", str(directory)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+TOPIC = "persistent://public/default/kept"
+
+
+def client(url):
+    quiet = pulsar.ConsoleLogger(pulsar.LoggerLevel.Error)
+    return pulsar.Client(url, operation_timeout_seconds=30, logger=quiet)
+
+
+def send(url, payloads):
+    connected = client(url)
+    producer = connected.create_producer(TOPIC)
+    for payload in payloads:
+        producer.send(payload)
+    connected.close()
+
+
+def received(url):
+    connected = client(url)
+    reader = connected.create_reader(TOPIC, pulsar.MessageId.earliest)
+    payloads = []
+    while reader.has_message_available():
+        payloads.append(reader.read_next(timeout_millis=30_000).data())
+    connected.close()
+    return payloads
+
+
+def _tar(path, files):
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mode = 0o755 if "bin/" in name else 0o600
+            tar.addfile(member, io.BytesIO(content))
+
+
+def _zip(path, files):
+    with zipfile.ZipFile(path, "w") as opened:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            mode = 0o755 if "bin/" in name else 0o600
+            entry.external_attr = (stat.S_IFREG | mode) << 16
+            opened.writestr(entry, content)
+
+
+def _tree(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}

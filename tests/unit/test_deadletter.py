@@ -1,0 +1,84 @@
+"""What nobody can use is handed back a few times, then kept with the reason."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from rendezvous.bus.memory import MemoryBus
+from rendezvous.deadletter import TRIES, Undertaker, dead_letter_topic
+from rendezvous.errors import BusUnavailable
+
+
+@asynccontextmanager
+async def poisoned(bus=None):
+    """Yield an undertaker, a reader with one poison message to come, and the dead letters."""
+    bus, buried = bus or MemoryBus(), []
+    async with (
+        bus.subscribe(["iris"], "dt") as reader,
+        bus.subscribe([dead_letter_topic("iris")], "test") as letters,
+    ):
+        bus.publish("iris", b"poison", key="k", properties={"from": "a foreigner"})
+        yield Undertaker(bus, buried.append), reader, letters, buried
+
+
+def test_a_topics_dead_letters_are_kept_on_a_topic_beside_it():
+    assert dead_letter_topic("iris") == "iris-dead-letter"
+
+
+async def test_a_message_is_handed_back_until_it_had_its_tries():
+    async with poisoned() as (undertaker, reader, letters, buried):
+        for expected in range(1, TRIES + 1):
+            (delivery,) = await reader.receive(max_wait=1.0)
+            assert (delivery.payload, delivery.tries) == (b"poison", expected)
+            assert await letters.receive(max_wait=0.0) == []
+            await undertaker.refuse(reader, delivery, "nobody can read it")
+
+        assert await reader.receive(max_wait=0.0) == []
+        assert len(await letters.receive(max_wait=1.0)) == 1
+        assert buried == ["iris"]
+
+
+async def test_a_buried_message_keeps_what_it_was_and_says_why():
+    async with poisoned() as (undertaker, reader, letters, _):
+        (delivery,) = await reader.receive()
+        await undertaker.bury(reader, delivery, "nobody can read it")
+
+        (letter,) = await letters.receive(max_wait=1.0)
+
+    assert (letter.payload, letter.key) == (b"poison", "k")
+    assert letter.properties == {
+        "from": "a foreigner",
+        "reason": "nobody can read it",
+        "originTopic": "iris",
+        "tries": "1",
+    }
+
+
+async def test_a_reason_of_any_length_is_cut():
+    async with poisoned() as (undertaker, reader, letters, _):
+        (delivery,) = await reader.receive()
+        await undertaker.bury(reader, delivery, "x" * 10_000)
+
+        (letter,) = await letters.receive(max_wait=1.0)
+
+    assert letter.properties["reason"] == "x" * 500
+
+
+async def test_a_message_that_can_not_be_buried_is_not_acked():
+    class NoGrave(MemoryBus):
+        def publish(self, topic, payload, **rest):
+            if topic == "iris":
+                return super().publish(topic, payload, **rest)
+            done = asyncio.get_running_loop().create_future()
+            done.set_exception(BusUnavailable("the broker is away"))
+            return done
+
+    bus = NoGrave()
+    async with poisoned(bus) as (undertaker, reader, _, buried):
+        (delivery,) = await reader.receive()
+        with pytest.raises(BusUnavailable):
+            await undertaker.bury(reader, delivery, "nobody can read it")
+
+    assert bus.backlog("iris", "dt") == 1
+    assert buried == []

@@ -1,0 +1,292 @@
+"""How each service reaches the outside: each setting by our name, and by the original system's."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from rendezvous.errors import ConfigurationError
+from rendezvous.settings import (
+    ConnectorSettings,
+    DecoySettings,
+    ElasticsearchConnectorSettings,
+    FrontEndSettings,
+    LogConnectorSettings,
+    ModelSettings,
+    Settings,
+    read,
+)
+
+SERVICES = [
+    Settings,
+    FrontEndSettings,
+    ModelSettings,
+    DecoySettings,
+    LogConnectorSettings,
+    ElasticsearchConnectorSettings,
+]
+
+# What stands in the environment, and what is read: for each setting that has a default.
+DEFAULTS = {
+    Settings: {
+        "bus": "pulsar://127.0.0.1:6650",
+        "instance": socket.gethostname(),
+        "log_level": "INFO",
+        "log_format": "text",
+        "metrics_host": "127.0.0.1",
+        "metrics_port": 0,
+    },
+    FrontEndSettings: {
+        "config": Path("rendezvous.yaml"),
+        "host": "127.0.0.1",
+        "port": 8000,
+        "reply_topic": "score",
+        "deadline": None,
+        "allowed_hosts": ("localhost", "127.0.0.1", "[::1]"),
+    },
+    ModelSettings: {
+        "bundle": Path("models/dt/1"),  # must be given
+        "endpoint": "iris",
+        "topic": "",
+        "models_topic": "models",
+        "role": "production",
+        "reply_topics": r"score(-[A-Za-z0-9_.-]{1,64})?",
+        "max_batch": 256,
+        "allow_joblib": False,
+        "model_name": None,
+        "model_version": None,
+    },
+    DecoySettings: {"name": "decoy", "topics": ("iris",), "decoy_topic": "decoy"},
+    LogConnectorSettings: {
+        "topics": ("decoy",),
+        "group": "",
+        "threshold": 1000,
+        "timeout": 5.0,
+        "output_dir": Path("archive"),
+    },
+    ElasticsearchConnectorSettings: {
+        "elasticsearch": "http://127.0.0.1:9200",
+        "index": "decoy-log",
+        "api_key": None,
+    },
+}
+
+OURS = [
+    (Settings, "bus", "RENDEZVOUS_BUS", "memory://", "memory://"),
+    (Settings, "instance", "RENDEZVOUS_INSTANCE", "a-1", "a-1"),
+    (Settings, "log_level", "RENDEZVOUS_LOG_LEVEL", "DEBUG", "DEBUG"),
+    (Settings, "log_format", "RENDEZVOUS_LOG_FORMAT", "json", "json"),
+    (Settings, "metrics_host", "RENDEZVOUS_METRICS_HOST", "::", "::"),
+    (Settings, "metrics_port", "RENDEZVOUS_METRICS_PORT", "9100", 9100),
+    (FrontEndSettings, "config", "RENDEZVOUS_CONFIG", "a.yaml", Path("a.yaml")),
+    (FrontEndSettings, "host", "RENDEZVOUS_HOST", "::1", "::1"),
+    (FrontEndSettings, "port", "RENDEZVOUS_PORT", "80", 80),
+    (FrontEndSettings, "reply_topic", "RENDEZVOUS_REPLY_TOPIC", "score-a", "score-a"),
+    (FrontEndSettings, "deadline", "RENDEZVOUS_DEADLINE", "0.5", 0.5),
+    (FrontEndSettings, "allowed_hosts", "RENDEZVOUS_ALLOWED_HOSTS", "a, b,", ("a", "b")),
+    (ModelSettings, "bundle", "RENDEZVOUS_BUNDLE", "models/rf/2", Path("models/rf/2")),
+    (ModelSettings, "endpoint", "RENDEZVOUS_ENDPOINT", "housing", "housing"),
+    (ModelSettings, "topic", "RENDEZVOUS_TOPIC", "houses", "houses"),
+    (ModelSettings, "models_topic", "RENDEZVOUS_MODELS_TOPIC", "m", "m"),
+    (ModelSettings, "role", "RENDEZVOUS_ROLE", "shadow", "shadow"),
+    (ModelSettings, "reply_topics", "RENDEZVOUS_REPLY_TOPICS", "s|t", "s|t"),
+    (ModelSettings, "max_batch", "RENDEZVOUS_MAX_BATCH", "1", 1),
+    (ModelSettings, "allow_joblib", "RENDEZVOUS_ALLOW_JOBLIB", "true", True),
+    (ModelSettings, "model_name", "RENDEZVOUS_MODEL_NAME", "dt", "dt"),
+    (ModelSettings, "model_version", "RENDEZVOUS_MODEL_VERSION", "0", 0),
+    (DecoySettings, "name", "RENDEZVOUS_NAME", "shade", "shade"),
+    (DecoySettings, "topics", "RENDEZVOUS_TOPICS", "iris,housing", ("iris", "housing")),
+    (DecoySettings, "decoy_topic", "RENDEZVOUS_DECOY_TOPIC", "inputs", "inputs"),
+    (ConnectorSettings, "topics", "RENDEZVOUS_TOPICS", "decoy, score", ("decoy", "score")),
+    (ConnectorSettings, "group", "RENDEZVOUS_GROUP", "g", "g"),
+    (ConnectorSettings, "threshold", "RENDEZVOUS_THRESHOLD", "10", 10),
+    (ConnectorSettings, "timeout", "RENDEZVOUS_TIMEOUT", "0.5", 0.5),
+    (LogConnectorSettings, "output_dir", "RENDEZVOUS_OUTPUT_DIR", "/a", Path("/a")),
+    (
+        ElasticsearchConnectorSettings,
+        "elasticsearch",
+        "RENDEZVOUS_ELASTICSEARCH",
+        "https://a:1",
+        "https://a:1",
+    ),
+    (ElasticsearchConnectorSettings, "index", "RENDEZVOUS_INDEX", "score-log", "score-log"),
+]
+ORIGINALS = [
+    (FrontEndSettings, "reply_topic", "RET_TOPIC", "score-a", "score-a"),
+    (FrontEndSettings, "deadline", "SCORE_TIMEOUT", "5", 5.0),
+    (FrontEndSettings, "deadline", "TIMEOUT", "5", 5.0),
+    (ModelSettings, "bundle", "MODEL_PATH", "/models/lr/0", Path("/models/lr/0")),
+    (ModelSettings, "topic", "CONSUMER_TOPIC", "iris", "iris"),
+    (ModelSettings, "model_name", "MODEL_NAME", "lr", "lr"),
+    (ModelSettings, "model_version", "MODEL_VERSION", "0", 0),
+    (DecoySettings, "name", "MODEL_NAME", "shade", "shade"),
+    (DecoySettings, "topics", "CONSUMER_TOPIC", "iris", ("iris",)),
+    (DecoySettings, "decoy_topic", "PRODUCER_TOPIC", "inputs", "inputs"),
+    (ConnectorSettings, "topics", "CONSUMER_TOPIC", "score", ("score",)),
+    (ConnectorSettings, "threshold", "THRESHOLD", "10", 10),
+    (ConnectorSettings, "timeout", "TIMEOUT", "0.5", 0.5),
+    (LogConnectorSettings, "output_dir", "OUTPUT_DIR", "/logs", Path("/logs")),
+    (ElasticsearchConnectorSettings, "index", "ELASTIC_INDEX", "score-log", "score-log"),
+]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Start with an empty environment, save for a bundle: a model's worker must have one."""
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RENDEZVOUS_BUNDLE", "models/dt/1")
+    return monkeypatch
+
+
+class TestEachSetting:
+    @pytest.mark.parametrize("service", DEFAULTS)
+    def test_has_its_default_where_nothing_is_said(self, service):
+        found = read(service)
+
+        assert {name: getattr(found, name) for name in DEFAULTS[service]} == DEFAULTS[service]
+
+    @pytest.mark.parametrize(("service", "setting", "variable", "text", "value"), OURS)
+    def test_is_read_by_our_name(self, environment, service, setting, variable, text, value):
+        environment.setenv(variable, text)
+
+        assert getattr(read(service), setting) == value
+
+    @pytest.mark.parametrize(("service", "setting", "variable", "text", "value"), ORIGINALS)
+    def test_is_read_by_the_originals_name(
+        self, environment, service, setting, variable, text, value
+    ):
+        environment.delenv("RENDEZVOUS_BUNDLE")
+        environment.setenv("MODEL_PATH", "/models/lr/0")
+        environment.setenv(variable, text)
+
+        assert getattr(read(service), setting) == value
+
+    @pytest.mark.parametrize(("service", "setting", "variable", "text", "value"), ORIGINALS)
+    def test_is_ours_where_both_are_set(self, environment, service, setting, variable, text, value):
+        ours = next((v, t, e) for c, s, v, t, e in OURS if (c, s) == (service, setting))
+        environment.setenv(variable, "777")
+        environment.setenv(ours[0], ours[1])
+
+        assert getattr(read(service), setting) == ours[2]
+
+    @pytest.mark.parametrize("service", SERVICES)
+    def test_is_not_read_by_a_bare_name_that_other_programs_use(self, environment, service):
+        expected = read(service)
+        for name in service.model_fields:
+            if name not in {"model_name", "model_version", "threshold", "timeout", "output_dir"}:
+                environment.setenv(name.upper(), "1")
+
+        assert read(service) == expected
+
+    @pytest.mark.parametrize("service", SERVICES)
+    def test_has_been_tried_here_and_says_what_it_is(self, service):
+        tried = {name for c, name, *_ in OURS if issubclass(service, c)} | {"api_key"}
+
+        assert service.model_fields.keys() <= tried
+        assert all(len(field.description) > 5 for field in service.model_fields.values())
+
+    def test_can_be_given_by_its_name_in_code(self):
+        assert FrontEndSettings(host="::1", port=0).port == 0
+
+    def test_that_is_a_secret_does_not_show(self, environment):
+        environment.setenv("RENDEZVOUS_ELASTICSEARCH_API_KEY", "hush")
+
+        found = read(ElasticsearchConnectorSettings)
+
+        assert found.api_key.get_secret_value() == "hush"
+        assert "hush" not in f"{found} {found!r} {found.model_dump_json()}"
+
+
+class TestTheOriginalsServers:
+    @pytest.mark.parametrize(
+        ("variables", "url"),
+        [
+            ({"PULSAR_HOST": "pulsar"}, "pulsar://pulsar:6650"),
+            ({"PULSAR_HOST": "pulsar", "PULSAR_PORT": "6651"}, "pulsar://pulsar:6651"),
+            ({"PULSAR_HOST": "pulsar", "RENDEZVOUS_BUS": "memory://"}, "memory://"),
+            ({"PULSAR_PORT": "6651"}, "pulsar://127.0.0.1:6650"),
+        ],
+    )
+    def test_pulsar_is_named_by_host_and_port(self, environment, variables, url):
+        for name, text in variables.items():
+            environment.setenv(name, text)
+
+        assert read(DecoySettings).bus == url
+
+    @pytest.mark.parametrize(
+        ("variables", "url"),
+        [
+            ({"ELASTIC_HOST": "es"}, "http://es:9200"),
+            ({"ELASTIC_HOST": "es", "ELASTIC_PORT": "9201"}, "http://es:9201"),
+            ({"ELASTIC_HOST": "es", "RENDEZVOUS_ELASTICSEARCH": "https://a"}, "https://a"),
+            ({"ELASTIC_PORT": "9201"}, "http://127.0.0.1:9200"),
+        ],
+    )
+    def test_elasticsearch_is_named_by_host_and_port(self, environment, variables, url):
+        for name, text in variables.items():
+            environment.setenv(name, text)
+
+        assert read(ElasticsearchConnectorSettings).elasticsearch == url
+
+
+class TestAWrongSetting:
+    @pytest.mark.parametrize(
+        ("service", "variable", "text", "rule"),
+        [
+            (Settings, "RENDEZVOUS_INSTANCE", "a b", "pattern"),
+            (Settings, "RENDEZVOUS_INSTANCE", "", "pattern"),
+            (Settings, "RENDEZVOUS_LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+            (Settings, "RENDEZVOUS_LOG_FORMAT", "xml", "'text' or 'json'"),
+            (Settings, "RENDEZVOUS_METRICS_PORT", "70000", "less than or equal to 65535"),
+            (FrontEndSettings, "RENDEZVOUS_PORT", "-1", "greater than or equal to 0"),
+            (FrontEndSettings, "RENDEZVOUS_PORT", "http", "valid integer"),
+            (FrontEndSettings, "RENDEZVOUS_DEADLINE", "0", "greater than 0"),
+            (FrontEndSettings, "SCORE_TIMEOUT", "soon", "valid number"),
+            (FrontEndSettings, "TIMEOUT", "-5", "greater than 0"),
+            (FrontEndSettings, "TIMEOUT", "nan", "less than or equal to 3600"),
+            (FrontEndSettings, "TIMEOUT", "inf", "less than or equal to 3600"),
+            (FrontEndSettings, "RENDEZVOUS_ALLOWED_HOSTS", " ,", "at least 1 item"),
+            (ModelSettings, "RENDEZVOUS_ROLE", "decoy", "'production', 'canary'"),
+            (ModelSettings, "RENDEZVOUS_MAX_BATCH", "0", "greater than or equal to 1"),
+            (ModelSettings, "RENDEZVOUS_ALLOW_JOBLIB", "perhaps", "valid boolean"),
+            (ModelSettings, "RENDEZVOUS_REPLY_TOPICS", "score(", "a regular expression"),
+            (ModelSettings, "MODEL_VERSION", "one", "valid integer"),
+            (DecoySettings, "RENDEZVOUS_TOPICS", "", "at least 1 item"),
+            (ConnectorSettings, "THRESHOLD", "0", "greater than or equal to 1"),
+            (ConnectorSettings, "RENDEZVOUS_TIMEOUT", "0", "greater than 0"),
+        ],
+    )
+    def test_is_an_error_that_names_the_variable_and_the_rule(
+        self, environment, service, variable, text, rule
+    ):
+        environment.setenv(variable, text)
+
+        with pytest.raises(ConfigurationError) as raised:
+            read(service)
+
+        assert variable in str(raised.value)
+        assert rule in str(raised.value)
+
+    def test_is_an_error_where_it_is_missing_and_has_no_default(self, environment):
+        environment.delenv("RENDEZVOUS_BUNDLE")
+
+        with pytest.raises(ConfigurationError, match="RENDEZVOUS_BUNDLE or MODEL_PATH: Field"):
+            read(ModelSettings)
+
+    def test_does_not_hide_another(self, environment):
+        environment.setenv("RENDEZVOUS_PORT", "-1")
+        environment.setenv("RENDEZVOUS_LOG_LEVEL", "loud")
+
+        with pytest.raises(ConfigurationError, match=r"LOG_LEVEL.*; .*PORT"):
+            read(FrontEndSettings)
+
+    def test_does_not_show_a_secret(self, environment):
+        environment.setenv("RENDEZVOUS_ELASTICSEARCH_API_KEY", "hush")
+        environment.setenv("THRESHOLD", "hush-not")
+
+        with pytest.raises(ConfigurationError) as raised:
+            read(ElasticsearchConnectorSettings)
+
+        assert "hush" not in str(raised.value)

@@ -1,0 +1,195 @@
+"""Logs that people and machines can read, and metrics that are each declared once."""
+
+import io
+import json
+import logging
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rendezvous.contract import Request
+from rendezvous.core import Decision, Endpoint
+from rendezvous.policy import Newest
+from rendezvous.telemetry import JsonFormatter, Metrics, configure_logging
+from tests.unit.scores import score
+
+IRIS = Endpoint("iris", "iris", Newest())
+
+
+def decision(chosen=None, reason="exhausted", elapsed=0.02):
+    asked = Request(timestamp=1.0, message_id="r1", model_input={}, score_topic="score")
+    return Decision(asked, chosen, reason, "newest", elapsed, (), ())
+
+
+def values(metrics):
+    """Return the samples by name with labels, those of the histograms' buckets left out."""
+    lines = metrics.text().decode().splitlines()
+    samples = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in samples if "_bucket" not in name}
+
+
+class TestMetrics:
+    def test_count_a_decision_with_its_outcome_and_the_model_that_answered(self):
+        metrics = Metrics()
+        metrics.decided(IRIS, decision(score("dt", 1), "newest", 0.02))
+        metrics.decided(IRIS, decision(elapsed=0.5))
+
+        found = values(metrics)
+
+        requests = 'rendezvous_requests_total{endpoint="iris",outcome="%s",reason="%s"}'
+        assert found[requests % ("answered", "newest")] == 1
+        assert found[requests % ("exhausted", "exhausted")] == 1
+        answers = 'rendezvous_answers_total{endpoint="iris",model="dt",version="1"}'
+        assert found[answers] == 1
+        assert found['rendezvous_request_duration_seconds_count{endpoint="iris"}'] == 2
+        assert found['rendezvous_request_duration_seconds_sum{endpoint="iris"}'] == 0.52
+
+    @pytest.mark.parametrize("state", ["in_time", "late", "error", "duplicate"])
+    def test_count_a_score_with_what_became_of_it(self, state):
+        metrics = Metrics()
+        metrics.arrived(score("dt", 1), state)
+
+        name = f'rendezvous_scores_total{{model="dt",state="{state}",version="1"}}'
+        assert values(metrics)[name] == 1
+
+    def test_count_a_workers_requests_and_batches(self):
+        metrics = Metrics()
+        metrics.worked("dt", 1, "expired", 3)
+        metrics.evaluated("dt", 1, 0.25, 40)
+        metrics.evaluated("dt", 1, 0.25, 2)
+
+        found = values(metrics)
+
+        dt = 'model="dt",version="1"'
+        requests = 'rendezvous_worker_requests_total{model="dt",outcome="expired",version="1"}'
+        assert found[requests] == 3
+        assert found[f"rendezvous_worker_evaluation_seconds_count{{{dt}}}"] == 2
+        assert found[f"rendezvous_worker_evaluation_seconds_sum{{{dt}}}"] == 0.5
+        assert found[f"rendezvous_worker_rows_total{{{dt}}}"] == 42
+
+    def test_count_what_connectors_store_and_try_again(self):
+        metrics = Metrics()
+        metrics.archived("log-connector", "score", 7)
+        metrics.retried("log-connector")
+
+        found = values(metrics)
+
+        archived = 'rendezvous_archived_total{group="log-connector",topic="score"}'
+        assert found[archived] == 7
+        assert found['rendezvous_sink_retries_total{group="log-connector"}'] == 1
+
+    def test_count_dead_letters(self):
+        metrics = Metrics()
+        metrics.buried("iris")
+
+        assert values(metrics)['rendezvous_dlq_messages_total{topic="iris"}'] == 1
+
+    def test_show_how_many_requests_are_in_flight_at_the_moment_of_the_scrape(self):
+        metrics, in_flight = Metrics(), [1, 2]
+        metrics.watch_in_flight(lambda: len(in_flight))
+        assert values(metrics)["rendezvous_inflight"] == 2
+
+        in_flight.clear()
+        assert values(metrics)["rendezvous_inflight"] == 0
+
+    def test_of_two_processes_do_not_meet(self):
+        one, other = Metrics(), Metrics()
+        one.buried("iris")
+
+        assert 'rendezvous_dlq_messages_total{topic="iris"}' not in values(other)
+
+    def test_are_named_after_the_project_in_base_units_and_explained(self):
+        text = Metrics().text().decode()
+
+        kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+        helps = dict(re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE))
+        kinds = {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
+        assert len(kinds) >= 9
+        for name, kind in kinds.items():
+            assert name.startswith("rendezvous_")
+            assert helps[name].endswith(".")
+            if kind == "counter":
+                assert name.endswith("_total")
+            if kind == "histogram":
+                assert name.endswith("_seconds")
+
+
+@pytest.fixture
+def root():
+    """Yield the root logger without handlers, and give it back as it was."""
+    logger, noisy = logging.getLogger(), ("elastic_transport", "httpx", "uvicorn.error")
+    handlers, level = logger.handlers[:], logger.level
+    levels = {name: logging.getLogger(name).level for name in noisy}
+    logger.handlers[:] = []
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+class TestLogs:
+    def test_go_to_standard_error_as_lines_for_people(self, root, capsys):
+        configure_logging("INFO", "text")
+        logging.getLogger("rendezvous.core").info("model %s is gone", "dt")
+        logging.getLogger("rendezvous.core").debug("not this one")
+
+        out, err = capsys.readouterr()
+
+        assert out == ""
+        assert re.fullmatch(r"\S+ \S+ INFO    rendezvous\.core: model dt is gone\n", err)
+
+    def test_go_to_standard_error_as_json_for_machines(self, root, capsys):
+        configure_logging("WARNING", "json")
+        logging.getLogger("rendezvous.core").warning("model %s is gone", "dt")
+
+        entry = json.loads(capsys.readouterr().err)
+
+        assert entry.pop("time").endswith("+00:00")
+        assert entry == {
+            "level": "WARNING",
+            "logger": "rendezvous.core",
+            "message": "model dt is gone",
+        }
+
+    def test_can_be_set_up_again_without_saying_all_twice(self, root, capsys):
+        configure_logging()
+        configure_logging()
+        logging.getLogger("rendezvous").info("once")
+
+        assert capsys.readouterr().err.count("once") == 1
+
+    @pytest.mark.parametrize(("level", "heard"), [("INFO", False), ("ERROR", False)])
+    def test_of_chatty_libraries_are_heard_from_warnings_on(self, root, capsys, level, heard):
+        configure_logging(level)
+        logging.getLogger("httpx").info("GET 200")
+
+        assert ("GET 200" in capsys.readouterr().err) is heard
+        assert logging.getLogger("httpx").level == max(logging.WARNING, root.level)
+
+
+class TestJsonLines:
+    @given(said=st.text(), name=st.text(max_size=5))
+    def test_are_one_line_each_whatever_is_said(self, said, name):
+        record = logging.LogRecord(name, logging.INFO, "a.py", 1, "said: %s", (said,), None)
+
+        line = JsonFormatter().format(record)
+
+        assert len(io.StringIO(line).readlines()) == 1
+        assert json.loads(line)["message"] == f"said: {said}"
+        assert not re.search(r"[\x00-\x1f]", line)
+
+    def test_tell_of_an_exception_with_its_trace(self):
+        try:
+            raise KeyError("a bug")
+        except KeyError as error:
+            trace = (type(error), error, error.__traceback__)
+        record = logging.LogRecord("a", logging.ERROR, "a.py", 1, "it failed", (), trace)
+
+        entry = json.loads(JsonFormatter().format(record))
+
+        assert entry["message"] == "it failed"
+        assert entry["exception"].startswith("Traceback")
+        assert "KeyError: 'a bug'" in entry["exception"]
