@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
@@ -16,9 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from bench import systems
-from bench.load import Figures, closed_loop
-from bench.report import markdown, plot
+from bench.load import Figures, closed_loop, gateway_timeouts
+from bench.report import BASE, UNANSWERED, markdown, plot
 from bench.two_hops import round_trips
 from deploy.servers.pulsar import Pulsar
 from rendezvous.testing.processes import running
@@ -73,13 +74,15 @@ def _start(stack: ExitStack, logs: Path) -> Load:
     bare = stack.enter_context(systems.bare(logs))
     embedded = stack.enter_context(systems.embedded(logs))
     pulsar = stack.enter_context(systems.over_pulsar(logs, broker.url))
+    nobody = stack.enter_context(systems.unanswered(logs, broker.url))
     echo = ["-m", "bench.two_hops", broker.url]
     stack.enter_context(running([systems.process("echo", echo, logs)]))
     return {
-        "bare FastAPI + scikit-learn, one model": lambda c, s: asyncio.run(closed_loop(bare, c, s)),
-        "rendezvous, embedded": lambda c, s: asyncio.run(closed_loop(embedded, c, s)),
-        "rendezvous, over Pulsar": lambda c, s: asyncio.run(closed_loop(pulsar, c, s)),
+        BASE: lambda c, s: uvloop.run(closed_loop(bare, c, s)),
+        "rendezvous, embedded": lambda c, s: uvloop.run(closed_loop(embedded, c, s)),
+        "rendezvous, over Pulsar": lambda c, s: uvloop.run(closed_loop(pulsar, c, s)),
         "bare bus, two hops over Pulsar": lambda c, s: round_trips(broker.url, c, s),
+        UNANSWERED: lambda c, s: uvloop.run(closed_loop(nobody, c, s, gateway_timeouts)),
     }
 
 

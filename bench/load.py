@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 INPUTS = [
@@ -64,7 +65,7 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return status, await reader.readexactly(length)
 
 
-async def _client(port: int, until: float, figures: Figures, offset: int) -> None:
+async def _client(port: int, until: float, figures: Figures, offset: int, count: Count) -> None:
     requests = [(request_bytes(port, body), label) for body, label in INPUTS]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     turn = offset
@@ -76,14 +77,18 @@ async def _client(port: int, until: float, figures: Figures, offset: int) -> Non
             writer.write(payload)
             status, body = await _answer(reader)
             took = (time.perf_counter() - began) * 1000.0
-            _count(figures, status, body, label, took)
+            count(figures, status, body, label, took)
     except (OSError, asyncio.IncompleteReadError):
         figures.failed += 1
     finally:
         writer.close()
 
 
-def _count(figures: Figures, status: int, body: bytes, label: int, took: float) -> None:
+Count = Callable[[Figures, int, bytes, int, float], None]
+
+
+def right_answers(figures: Figures, status: int, body: bytes, label: int, took: float) -> None:
+    """Count an answer, which should be the production model's for that very input."""
     if status != 200:  # noqa: PLR2004 - the status of a good answer
         figures.failed += 1
         return
@@ -96,12 +101,22 @@ def _count(figures: Figures, status: int, body: bytes, label: int, took: float) 
         figures.latencies.append(took)
 
 
-async def closed_loop(port: int, clients: int, seconds: float) -> Figures:
-    """Load ``127.0.0.1:port`` with ``clients`` for ``seconds``."""
+def gateway_timeouts(figures: Figures, status: int, _: bytes, __: int, took: float) -> None:
+    """Count an answer, which should say that nothing came in time."""
+    if status == 504:  # noqa: PLR2004 - the status of that
+        figures.latencies.append(took)
+    else:
+        figures.failed += 1
+
+
+async def closed_loop(
+    port: int, clients: int, seconds: float, count: Count = right_answers
+) -> Figures:
+    """Load ``127.0.0.1:port`` with ``clients`` for ``seconds``; ``count`` judges each answer."""
     figures = Figures()
     began = time.perf_counter()
     await asyncio.gather(
-        *(_client(port, began + seconds, figures, offset) for offset in range(clients))
+        *(_client(port, began + seconds, figures, offset, count) for offset in range(clients))
     )
     figures.seconds = time.perf_counter() - began
     return figures

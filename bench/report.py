@@ -9,15 +9,18 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from bench.systems import DEADLINE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 BASE = "bare FastAPI + scikit-learn, one model"
+UNANSWERED = f"rendezvous, no model answers: 504 at {DEADLINE * 1000:.0f} ms"
 
 
 def markdown(report: dict[str, Any]) -> str:
     """Return the table; ``ratio`` is answers a second over those of the bare service."""
-    rows = report["results"]
+    rows = [r for r in report["results"] if r["system"] != UNANSWERED]
     base = {r["clients"]: r["answers_per_second"] for r in rows if r["system"] == BASE}
     how = f"medians of {report['rounds']} rounds of {report['seconds']} s, closed loop"
     lines = [
@@ -33,13 +36,27 @@ def markdown(report: dict[str, Any]) -> str:
             f"| {r['p50_ms']:.2f} | {r['p99_ms']:.2f} "
             f"| {r['wrong']} | {r['empty']} | {r['failed']} |"
         )
+    lines += [
+        "",
+        f"The deadline, where no model answers: {DEADLINE * 1000:.0f} ms, as the client sees it.",
+        "",
+        "| clients | p50 ms | p99 ms | other answers |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {r['clients']} | {r['p50_ms']:.2f} | {r['p99_ms']:.2f} | {r['failed']} |"
+        for r in report["results"]
+        if r["system"] == UNANSWERED
+    ]
     return "\n".join(lines) + "\n"
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Draw answers a second and latency against the number of clients."""
     figure, (rates, latencies) = plt.subplots(1, 2, figsize=(11, 4))
-    systems = list(dict.fromkeys(row["system"] for row in report["results"]))
+    systems = list(
+        dict.fromkeys(row["system"] for row in report["results"] if row["system"] != UNANSWERED)
+    )
     for color, system in enumerate(systems):
         rows = [row for row in report["results"] if row["system"] == system]
         clients = [row["clients"] for row in rows]

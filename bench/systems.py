@@ -68,6 +68,28 @@ def over_pulsar(logs: Path, url: str) -> Iterator[int]:
         yield port
 
 
+DEADLINE = 0.1
+
+
+@contextmanager
+def unanswered(logs: Path, url: str) -> Iterator[int]:
+    """A front end whose endpoint has no model, so that every request meets its deadline."""
+    port = free_port()
+    config = logs / "unanswered.yaml"
+    config.write_text(_IRIS_ONLY.replace("iris:", "nobody:"), encoding="utf-8")
+    env = {
+        "RENDEZVOUS_BUS": url,
+        "RENDEZVOUS_PORT": str(port),
+        "RENDEZVOUS_CONFIG": str(config),
+        "RENDEZVOUS_REPLY_TOPIC": "score-unanswered",
+        "RENDEZVOUS_DEADLINE": str(DEADLINE),
+    }
+    front = process("unanswered", ["-m", "services.front_end"], logs, env)
+    with running([front]):
+        front.wait_ready(f"http://127.0.0.1:{port}/healthz")
+        yield port
+
+
 def _archive(logs: Path, topic: str) -> dict[str, str]:
     return {
         "RENDEZVOUS_TOPICS": topic,

@@ -18,6 +18,8 @@ from deploy.servers.errors import ServerUnavailable
 from deploy.servers.pulsar import Pulsar
 
 ROOT = Path(__file__).resolve().parent.parent
+PULSAR_URL = "RENDEZVOUS_TEST_PULSAR_URL"
+ELASTICSEARCH_URL = "RENDEZVOUS_TEST_ELASTICSEARCH_URL"
 _RAN = ("passed", "failed", "xfailed", "xpassed", "error")
 
 
@@ -38,14 +40,14 @@ def elasticsearch_server(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pulsar_url(request):
     """Where a Pulsar is that tests share."""
-    named = os.environ.get("RENDEZVOUS_TEST_PULSAR_URL")
+    named = os.environ.get(PULSAR_URL)
     return named or request.getfixturevalue("pulsar_server").url
 
 
 @pytest.fixture(scope="session")
 def elasticsearch_url(request):
     """Where an Elasticsearch is that tests share."""
-    named = os.environ.get("RENDEZVOUS_TEST_ELASTICSEARCH_URL")
+    named = os.environ.get(ELASTICSEARCH_URL)
     return named or request.getfixturevalue("elasticsearch_server").url
 
 
@@ -94,6 +96,8 @@ def pytest_collection_finish(session):
     if session.config.option.collectonly:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    wanted -= {"pulsar_url"} if PULSAR_URL in os.environ else set()
+    wanted -= {"elasticsearch_url"} if ELASTICSEARCH_URL in os.environ else set()
     with suppress(ServerUnavailable):  # the fixture says it, for each test
         if wanted & {"pulsar_server", "pulsar_url", "broker"}:
             Pulsar.fetch()

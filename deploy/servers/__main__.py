@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServerError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

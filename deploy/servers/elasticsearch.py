@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 VERSION = "9.2.0"
 DEFAULT_PORT = 9200
-_MEMORY = ("-Xms512m", "-Xmx512m")
+# The last option: compile soon rather than well, which halves the processor time of a start.
+_JVM = ("-Xms512m", "-Xmx512m", "-XX:TieredStopAtLevel=1")
 _ANY_ENTER = 0o001
 
 
@@ -98,7 +99,7 @@ class Elasticsearch(Server):
         port = self.ports["http"]
         home = "/usr/share/elasticsearch"
         return Plan(
-            [f"--publish={HOST}:{port}:{port}", f"--env=ES_JAVA_OPTS={' '.join(_MEMORY)}"],
+            [f"--publish={HOST}:{port}:{port}", f"--env=ES_JAVA_OPTS={' '.join(_JVM)}"],
             [],
             {f"{home}/config/elasticsearch.yml": conf},
             f"{home}/data",
@@ -144,7 +145,7 @@ class Elasticsearch(Server):
             "log4j2.properties": _LOG4J2,
             # The heap, and no logs of the garbage collector: by default up to 2 GB of them.
             "jvm.options.d/rendezvous.options": "\n".join(
-                [*_MEMORY, "-Xlog:disable", "-Xlog:all=warning:stderr:utctime,level,tags", ""]
+                [*_JVM, "-Xlog:disable", "-Xlog:all=warning:stderr:utctime,level,tags", ""]
             ),
         }.items():
             (config / name).write_text(text, encoding="utf-8")

@@ -79,7 +79,7 @@ class Local:
             ],
             [Part("decoy", decoy.run, [(topic, decoy.name) for topic in decoy.topics])],
             [
-                Part(f"model {worker.name}", worker.run, [(worker.post.topic, worker.name)])
+                Part(f"model {worker.group}", worker.run, [(worker.post.topic, worker.group)])
                 for worker in self.workers
             ],
             [Part("rendezvous", self.rendezvous.run)],

@@ -121,15 +121,6 @@ def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
         raise ConfigurationError(f"no page of metrics at {address}: {error}") from error
 
 
-def _show(metrics: Metrics, settings: Settings) -> None:
-    if settings.metrics_port:
-        try:
-            start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
-        except OSError as error:
-            place = f"{settings.metrics_host}:{settings.metrics_port}"
-            raise ConfigurationError(f"metrics on {place}: {error}") from error
-
-
 async def _until_stopped(
     name: str, settings: Settings, build: Callable[[Bus, Metrics], Run], metrics: Metrics
 ) -> None:

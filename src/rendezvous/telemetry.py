@@ -63,6 +63,7 @@ def configure_logging(level: str = "INFO", style: LogFormat = "text") -> None:
     logging.basicConfig(level=level, handlers=[out], force=True)
     for noisy in ("elastic_transport", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("stamina").setLevel(logging.ERROR)  # whoever tries again says so itself
 
 
 class Metrics:

@@ -1,29 +1,21 @@
 """Real servers: what they are started with, and that they start, crash and come back."""
 
-import io
-import os
 import socket
-import stat
 import subprocess
 import sys
-import tarfile
-import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pulsar
 import pytest
 
-from deploy.servers import elasticsearch, java, process
+from deploy.servers import elasticsearch
 from deploy.servers import pulsar as pulsar_server
 from deploy.servers.container import Image, choose
-from deploy.servers.distribution import Distribution, fetch, unpack
 from deploy.servers.elasticsearch import Elasticsearch, reachable
 from deploy.servers.errors import ServerError, ServerUnavailable
 from deploy.servers.java import Java, find, major_version, newest
 from deploy.servers.ports import in_use, lasting_port
-from deploy.servers.process import DetachedProcess, Launch
 from deploy.servers.pulsar import Pulsar
 from deploy.servers.server import State
 
@@ -105,15 +97,6 @@ class TestJava:
             find(21, "Elasticsearch")
 
 
-@pytest.fixture
-def no_programs(monkeypatch, tmp_path):
-    """A machine without Java, Maven or a container engine."""
-    monkeypatch.setattr(java, "_INSTALLED", ())
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    monkeypatch.setenv("RENDEZVOUS_CACHE", str(tmp_path / "cache"))
-
-
 class TestImages:
     def test_takes_the_first_engine_that_has_the_image(self):
         has = {("podman", "pulsar:1")}
@@ -122,134 +105,6 @@ class TestImages:
 
     def test_takes_none_that_would_have_to_be_pulled(self):
         assert choose("pulsar:1", ["docker"], lambda *_: False) is None
-
-
-FILES = {"top/lib/a.jar": b"a", "top/bin/run": b"#!/bin/sh", "top/README": b"r"}
-SMALL = Distribution("Thing 1", "g:thing:1:tar.gz", keep=("lib/",))
-
-
-class TestDistribution:
-    @pytest.fixture(params=["tar.gz", "zip"])
-    def archive(self, request, tmp_path):
-        path = tmp_path / f"archive.{request.param}"
-        (_tar if request.param == "tar.gz" else _zip)(path, FILES)
-        return path
-
-    def test_is_unpacked_without_its_top_folder(self, archive, tmp_path):
-        unpack(archive, tmp_path / "out")
-        assert _tree(tmp_path / "out") == {
-            "lib/a.jar": b"a",
-            "bin/run": b"#!/bin/sh",
-            "README": b"r",
-        }
-        assert os.access(tmp_path / "out" / "bin" / "run", os.X_OK)
-        assert not os.access(tmp_path / "out" / "README", os.X_OK)
-
-    def test_only_what_is_kept_is_unpacked(self, archive, tmp_path):
-        unpack(archive, tmp_path / "out", keep=("lib/", "README"))
-        assert set(_tree(tmp_path / "out")) == {"lib/a.jar", "README"}
-
-    def test_cannot_write_outside_of_its_folder(self, tmp_path):
-        _tar(tmp_path / "bad.tar", {"top/../../escaped": b"x", "top/good": b"y"})
-        unpack(tmp_path / "bad.tar", tmp_path / "out")
-        assert set(_tree(tmp_path / "out")) == {"good"}
-        assert not (tmp_path / "escaped").exists()
-
-    @pytest.fixture
-    def maven(self, tmp_path, monkeypatch):
-        """A command `mvn` that does what the given shell lines say."""
-        monkeypatch.setenv("RENDEZVOUS_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}{os.pathsep}{os.environ['PATH']}")
-        _tar(tmp_path / "thing.tar.gz", FILES)
-
-        def does(lines):
-            command = tmp_path / "programs" / "mvn"
-            command.parent.mkdir(exist_ok=True)
-            command.write_text(
-                f"#!/bin/sh\nhere={tmp_path}\n"
-                "for a; do case $a in -DoutputDirectory=*) out=${a#*=};; esac; done\n" + lines
-            )
-            command.chmod(0o755)
-
-        return does
-
-    def test_is_downloaded_once_by_two_at_the_same_time(self, maven, tmp_path):
-        maven('echo x >> "$here/runs"; sleep 0.3; cp "$here/thing.tar.gz" "$out"')
-        with ThreadPoolExecutor(2) as pool:
-            homes = set(pool.map(lambda _: fetch(SMALL, Path("/java")), range(2)))
-        assert homes == {tmp_path / "cache" / "thing-1"}
-        assert (tmp_path / "cache" / "thing-1" / "lib" / "a.jar").read_bytes() == b"a"
-        assert (tmp_path / "runs").read_text() == "x\n"
-
-    def test_a_download_that_was_cut_off_is_done_again(self, maven, tmp_path):
-        maven('printf half > "$out/thing.tar.gz"; echo no route to host; exit 1')
-        with pytest.raises(ServerUnavailable, match=r"could not fetch g:thing:1(.|\n)*no route"):
-            fetch(SMALL, Path("/java"))
-        maven('cp "$here/thing.tar.gz" "$out"')
-        home = fetch(SMALL, Path("/java"))
-        assert (home / "lib" / "a.jar").read_bytes() == b"a"
-
-    def test_says_what_to_install_when_there_is_no_maven(self, no_programs):
-        with pytest.raises(ServerUnavailable, match="install the package maven"):
-            fetch(SMALL, Path("/java"))
-
-
-class TestDetachedProcess:
-    @pytest.fixture
-    def sleeper(self, tmp_path):
-        """A process that has its directory in its command line, as the servers have."""
-        detached = DetachedProcess(tmp_path, str(tmp_path))
-        yield detached
-        detached.kill()
-
-    def launch(self, detached, script="while :; do sleep 0.05; done"):
-        detached.launch(Launch(["/bin/sh", "-c", script, str(detached.directory)], Path("/")))
-        return detached.pid()
-
-    def test_is_found_again_by_its_directory(self, sleeper, tmp_path):
-        pid = self.launch(sleeper)
-        assert pid is not None
-        assert DetachedProcess(tmp_path, str(tmp_path)).pid() == pid
-
-    def test_has_a_session_of_its_own_so_that_it_outlives_the_terminal(self, sleeper):
-        assert os.getsid(self.launch(sleeper)) != os.getsid(0)
-
-    def test_is_gone_when_terminate_returns(self, sleeper):
-        pid = self.launch(sleeper)
-        sleeper.terminate()
-        assert sleeper.pid() is None
-        assert not Path(f"/proc/{pid}").exists()
-
-    def test_is_killed_when_it_does_not_end_in_time(self, sleeper, monkeypatch):
-        monkeypatch.setattr(process, "STOP_SECONDS", 0.3)
-        script = 'trap "" TERM; echo ready; while :; do sleep 0.05; done'
-        self.launch(sleeper, script)
-        while "ready" not in sleeper.output.read_text():
-            pass
-        sleeper.terminate()
-        assert sleeper.pid() is None
-
-    def test_kill_ends_what_it_started_too(self, sleeper):
-        self.launch(sleeper, "sleep 60 & echo $!; wait")
-        while not (child := sleeper.output.read_text().strip()):
-            pass
-        sleeper.kill()
-        state = Path(f"/proc/{child}/stat")
-        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
-
-    def test_another_process_with_its_old_pid_is_left_alone(self, sleeper, tmp_path):
-        with subprocess.Popen(["sleep", "60"]) as other:
-            (tmp_path / "pid").write_text(str(other.pid))
-            assert sleeper.pid() is None
-            sleeper.terminate()
-            sleeper.kill()
-            assert other.poll() is None
-            other.kill()
-
-    def test_stopping_what_does_not_run_is_no_error(self, sleeper):
-        sleeper.terminate()
-        sleeper.kill()
-        assert sleeper.pid() is None
 
 
 class TestPorts:
@@ -420,25 +275,3 @@ def received(url):
         payloads.append(reader.read_next(timeout_millis=30_000).data())
     connected.close()
     return payloads
-
-
-def _tar(path, files):
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            member.mode = 0o755 if "bin/" in name else 0o600
-            tar.addfile(member, io.BytesIO(content))
-
-
-def _zip(path, files):
-    with zipfile.ZipFile(path, "w") as opened:
-        for name, content in files.items():
-            entry = zipfile.ZipInfo(name)
-            mode = 0o755 if "bin/" in name else 0o600
-            entry.external_attr = (stat.S_IFREG | mode) << 16
-            opened.writestr(entry, content)
-
-
-def _tree(folder):
-    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}

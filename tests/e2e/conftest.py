@@ -1,28 +1,27 @@
 """A project folder with freshly trained models, and processes that run in it."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from training.train import Plan, train
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-TRAININGS = [
-    "Iris LogisticRegression",
-    "Iris DecisionTree",
-    "Iris RandomForest",
-    "Housing RandomForest --name price --version 1",
+PLANS = [
+    Plan("Iris", "LogisticRegression"),
+    Plan("Iris", "DecisionTree"),
+    Plan("Iris", "RandomForest"),
+    Plan("Housing", "RandomForest", name="price", version=1),
 ]
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
-    """A models folder with lr 0, dt 1, rf 2 and price 1, trained by the project's command."""
+    """A models folder with lr 0, dt 1, rf 2 and price 1."""
     folder = tmp_path_factory.mktemp("trained") / "models"
-    for training in TRAININGS:
-        command = [sys.executable, "-m", "training", *training.split(), "--models-dir", str(folder)]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    for plan in PLANS:
+        train(plan, folder, lambda done, of: None)
     return folder
 
 

@@ -93,7 +93,7 @@ async def test_stops_in_order_with_everything_archived_once(system, url, project
     assert system.running.wait(20) == 0
     answered = seen.ids | (await late).ids
     for folder in ("logs", "scores"):
-        assert [finding for finding in verify(project / "archive" / folder)] == []
+        assert list(verify(project / "archive" / folder)) == []
     inputs = [json.loads(line)["messageId"] for line in read(project / "archive" / "logs")]
     assert len(inputs) == len(set(inputs))
     assert answered <= set(inputs)

@@ -132,7 +132,7 @@ async def test_a_newer_model_answers_at_once_and_the_older_again_when_it_stops(s
         assert await asyncio.to_thread(until, lambda: "rf" in seen.models)
         before = len(seen.answers)
         await asyncio.sleep(1.0)
-        assert {a["modelResult"]["modelName"] for a in seen.answers[before:]} == {"rf"}
+        assert models_of(seen.answers[before:]) == {"rf"}
     finally:
         assert await asyncio.to_thread(system.rf.stop) == 0
     await asyncio.sleep(0.5)
@@ -140,7 +140,7 @@ async def test_a_newer_model_answers_at_once_and_the_older_again_when_it_stops(s
     await asyncio.sleep(1.0)
     stop.set()
     await load
-    assert {a["modelResult"]["modelName"] for a in seen.answers[after:]} == {"dt"}
+    assert models_of(seen.answers[after:]) == {"dt"}
     assert seen.bad == []
     assert seen.slowest_ms() < 1000
 
@@ -157,8 +157,24 @@ async def test_any_part_but_the_front_end_can_stop_and_start_while_clients_run(s
     stop.set()
     await load
     assert seen.bad == []
-    expected = "dt"
-    assert seen.answers[-1]["modelResult"]["modelName"] == expected
+    assert models_of(seen.answers[-1:]) == {"dt"}
+    assert await asyncio.to_thread(until, lambda: _archived_all(system, seen))
+
+
+@pytest.mark.parametrize("name", ["dt", "decoy", "logs", "scores", "score-es"])
+async def test_a_part_that_is_killed_costs_no_answer_and_no_record(system, name):
+    stop, seen = asyncio.Event(), Seen()
+    load = asyncio.create_task(steadily(system.url, stop, seen))
+    await asyncio.sleep(0.5)
+    await asyncio.to_thread(system[name].kill)
+    await asyncio.sleep(0.3)
+    system[name].start()
+    assert await asyncio.to_thread(until, lambda: len(seen.answers) > 150)
+    assert await asyncio.to_thread(until, lambda: "dt" in models_of(seen.answers[-5:]))
+    stop.set()
+    await load
+    assert seen.bad == []
+    assert seen.slowest_ms() < 1000
     assert await asyncio.to_thread(until, lambda: _archived_all(system, seen))
 
 
@@ -174,6 +190,10 @@ def test_logs_are_json_lines(system):
     lines = system["dt"].log().splitlines()
     assert lines
     assert all(json.loads(line)["level"] for line in lines)
+
+
+def models_of(answers):
+    return {answer["modelResult"]["modelName"] for answer in answers}
 
 
 def _archived_all(system, seen):

@@ -128,7 +128,7 @@ class TestFiles:
 
         def spy(descriptor):
             fsync(descriptor)
-            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
             synced.append("file" if path.suffix == ".part" else path.name)
 
         await sink.write([])
@@ -213,9 +213,7 @@ class TestFullDisk:
         assert problems(directory) == []
 
     @pytest.mark.parametrize("room", [0, 1, 100])
-    async def test_a_file_that_could_not_be_listed_is_not_stored_twice(
-        self, sink, directory, room
-    ):
+    async def test_a_file_that_could_not_be_listed_is_not_stored_twice(self, sink, directory, room):
         for n in range(30):
             await sink.write([record(f"r{n}")])
         full = (directory / MANIFEST).stat().st_size + room
@@ -341,9 +339,7 @@ class TestVerify:
         content = path.read_bytes()
         for place in range(len(content)):
             bit = 1 << place % 8
-            path.write_bytes(
-                content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
-            )
+            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
             found = list(verify(filled))
             assert {finding.file for finding in found} == {path.name}, place
             assert "sha256 differs" in found[0].problem

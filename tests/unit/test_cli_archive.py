@@ -38,7 +38,7 @@ def test_a_whole_archive_is_summed_up(archive):
 
 
 def test_each_finding_is_a_line_and_the_exit_code_is_1(archive):
-    missing = sorted(archive.glob("*.gz"))[0]
+    missing = next(archive.glob("*.gz"))
     missing.unlink()
     done = verify(archive)
     first, summary = done.output.splitlines()
@@ -47,9 +47,16 @@ def test_each_finding_is_a_line_and_the_exit_code_is_1(archive):
     assert done.exit_code == 1
 
 
+def test_on_a_terminal_there_is_a_bar(archive):
+    done = CliRunner().invoke(app, ["archive", "verify", str(archive)], env={"FORCE_COLOR": "1"})
+    assert "verifying" in done.output
+    assert "whole" in done.output
+    assert done.exit_code == 0
+
+
 def test_quiet_prints_findings_only(archive):
     assert verify(archive, "--quiet").output == ""
-    missing = sorted(archive.glob("*.gz"))[0]
+    missing = next(archive.glob("*.gz"))
     missing.unlink()
     done = verify(archive, "--quiet")
     assert done.output == f"{missing.name}: is missing\n"

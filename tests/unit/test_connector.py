@@ -355,7 +355,7 @@ class TestStopping:
 class TestStarting:
     async def test_makes_an_archive_ready_before_the_first_message(self, make, tmp_path):
         async with running(make(FileSink(tmp_path / "archive"))):
-            await until(lambda: (tmp_path / "archive").is_dir())
+            await until((tmp_path / "archive").is_dir)
 
     async def test_the_same_connector_can_run_again(self, bus, make, tmp_path):
         connector = make(FileSink(tmp_path / "archive"))

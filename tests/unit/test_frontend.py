@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import uuid
+from importlib.metadata import version
 
 import pytest
 from fastapi.openapi.models import OpenAPI
@@ -330,9 +332,41 @@ class TestOpenApi:
         assert properties["rooms"]["type"] == "integer"
         assert properties["age"]["type"] == "number"
 
+    async def test_shows_an_answer_with_the_fields_of_a_real_one(self, spec):
+        async with front_end() as front:
+            real = (await front.predict()).json()
+        responses = spec["paths"]["/predict"]["post"]["responses"]
+        shown = responses["200"]["content"]["application/json"]["example"]
+        assert list(shown) == list(real)
+        assert list(shown["decision"]) == list(real["decision"])
+        assert list(shown["decision"]["scores"][0]) == list(real["decision"]["scores"][0])
+
+    def test_says_which_version_of_rendezvous_it_is(self, spec):
+        assert spec["info"]["version"] == version("rendezvous-serving")
+
     def test_lists_every_code_that_predict_answers_with(self, spec):
         codes = set(spec["paths"]["/predict"]["post"]["responses"])
-        assert codes == {"200", "400", "408", "413", "415", "422", "503", "504"}
+        assert codes == {"200", "400", "408", "413", "415", "422", "431", "503", "504"}
+
+
+class TestDocs:
+    async def test_load_nothing_from_another_host(self):
+        async with front_end() as front:
+            page = (await front.client.get("/docs")).text
+            assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+            answers = [await front.client.get(asset) for asset in assets]
+        assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page) == []
+        assert [(a.status_code, len(a.content) > 1000) for a in answers] == [(200, True)] * 3
+
+    async def test_are_of_a_swagger_ui_that_reads_openapi_3_1(self):
+        async with front_end() as front:
+            script = (await front.client.get("/static-offline-docs/swagger-ui-bundle.js")).text
+        [major] = re.findall(r'PACKAGE_VERSION:"(\d+)', script)
+        assert int(major) >= 5
+
+    async def test_there_is_no_second_page_of_them(self):
+        async with front_end() as front:
+            assert (await front.client.get("/redoc")).status_code == 404
 
 
 async def test_concurrent_requests_each_get_the_answer_to_their_own_input():

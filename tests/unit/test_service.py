@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import urllib.request
 
 import pytest
@@ -272,7 +273,7 @@ class TestAService:
                 run_service("decoy", settings(metrics_port=port), lambda bus, metrics: fails())
 
         assert exited.value.code == 1
-        assert f"metrics on 127.0.0.1:{port}" in capsys.readouterr().err
+        assert f"no page of metrics at 127.0.0.1:{port}" in capsys.readouterr().err
 
     def test_logs_as_the_settings_say(self, capsys):
         run_service(
@@ -303,7 +304,15 @@ class TestConnect:
         for url in ("pulsar://127.0.0.1:1", "pulsar+ssl://127.0.0.1:1/public/default"):
             await connect(url).aclose()
 
-    @pytest.mark.parametrize("url", ["", "memory", "kafka://a:1", "http://a", "://"])
+    def test_says_which_extra_is_missing(self, monkeypatch):
+        for name in [name for name in sys.modules if name.startswith("rendezvous.bus.pulsar")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "pulsar", None)  # as if it were not installed
+
+        with pytest.raises(ConfigurationError, match=r"needs rendezvous-serving\[pulsar\]"):
+            connect("pulsar://127.0.0.1:6650")
+
+    @pytest.mark.parametrize("url", ["", "memory", "kafka://host:1", "http://host", "://"])
     def test_refuses_what_it_does_not_know(self, url):
         with pytest.raises(ConfigurationError, match="unknown bus"):
             connect(url)

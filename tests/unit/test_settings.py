@@ -107,8 +107,8 @@ OURS = [
         ElasticsearchConnectorSettings,
         "elasticsearch",
         "RENDEZVOUS_ELASTICSEARCH",
-        "https://a:1",
-        "https://a:1",
+        "https://host:1",
+        "https://host:1",
     ),
     (ElasticsearchConnectorSettings, "index", "RENDEZVOUS_INDEX", "score-log", "score-log"),
 ]
@@ -218,9 +218,9 @@ class TestTheOriginalsServers:
     @pytest.mark.parametrize(
         ("variables", "url"),
         [
-            ({"ELASTIC_HOST": "es"}, "http://es:9200"),
-            ({"ELASTIC_HOST": "es", "ELASTIC_PORT": "9201"}, "http://es:9201"),
-            ({"ELASTIC_HOST": "es", "RENDEZVOUS_ELASTICSEARCH": "https://a"}, "https://a"),
+            ({"ELASTIC_HOST": "host"}, "http://host:9200"),
+            ({"ELASTIC_HOST": "host", "ELASTIC_PORT": "9201"}, "http://host:9201"),
+            ({"ELASTIC_HOST": "host", "RENDEZVOUS_ELASTICSEARCH": "https://host"}, "https://host"),
             ({"ELASTIC_PORT": "9201"}, "http://127.0.0.1:9200"),
         ],
     )

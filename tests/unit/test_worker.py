@@ -97,7 +97,7 @@ class Bench:
 
     @property
     def backlog(self):
-        return self.bus.backlog("iris", "dt")
+        return self.bus.backlog("iris", "dt-1")
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ async def bench(bus=None):
         bus.subscribe(["score", "score-b"], "test") as scores,
         bus.subscribe(["models"], "test") as announcements,
         bus.subscribe(["iris-dead-letter"], "test") as buried,
-        bus.subscribe(["iris"], "dt"),  # the group is there before its first worker
+        bus.subscribe(["iris"], "dt-1"),  # the group is there before its first worker
     ):
         yield Bench(bus, Summing(), Seen(), scores, announcements, buried)
 
@@ -358,7 +358,7 @@ class TestAnnouncements:
         class Watched(MemoryBus):
             def publish(self, topic, payload, **rest):
                 if topic == "models":
-                    groups_at_announcement.append("dt" in self._topics.get("iris", {}))
+                    groups_at_announcement.append("dt-1" in self._topics.get("iris", {}))
                 return super().publish(topic, payload, **rest)
 
         groups_at_announcement = []
@@ -440,20 +440,23 @@ class TestReplicas:
                 assert (await b.next_scores(3)).keys() == {"r1", "r2", "r3"}
                 bus.let_go()
 
-    async def test_of_another_model_get_every_request_too(self):
+    @pytest.mark.parametrize("other", [("lr", 0), ("dt", 2)], ids=["model", "version"])
+    async def test_of_another_model_or_version_get_every_request_too(self, other):
         async with bench() as b:
-            lr = Worker(Summing("lr", 0), b.bus, Post("iris", "iris"))
-            async with serving(b.worker(), lr):
+            another = Worker(Summing(*other), b.bus, Post("iris", "iris"))
+            async with serving(b.worker(), another):
                 await b.next_announcement()
                 await b.next_announcement()
-                b.ask("r1")
+                b.ask("r1", "r2")
                 found = set()
                 async with asyncio.timeout(SOON):
-                    while len(found) < 2:
+                    while len(found) < 4:
                         for delivery in await b.scores.receive():
-                            found.add(decode_score(delivery.payload).model.model_name)
+                            read = decode_score(delivery.payload)
+                            model = (read.model.model_name, read.model.model_version)
+                            found.add((read.message_id, model))
 
-        assert found == {"dt", "lr"}
+        assert found == {(one, model) for one in ("r1", "r2") for model in (("dt", 1), other)}
 
 
 class TestStopping:

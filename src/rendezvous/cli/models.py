@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rendezvous.errors import BundleError
@@ -23,8 +24,11 @@ def list_models(
         try:
             m = read_manifest(path.parent)
         except BundleError as error:
-            table.add_row(path.parent.parent.name, path.parent.name, f"[red]{error}[/red]")
+            table.add_row(
+                path.parent.parent.name, path.parent.name, f"[red]{escape(str(error))}[/red]"
+            )
             continue
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in m.metrics.items())
-        table.add_row(m.name, str(m.version), m.output.kind, m.format, metrics, str(m.created))
+        made = f"{m.created:%Y-%m-%d %H:%M}"
+        table.add_row(m.name, str(m.version), m.output.kind, m.format, metrics, made)
     Console().print(table if table.row_count else f"no bundles below {directory}")

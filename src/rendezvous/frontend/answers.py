@@ -101,6 +101,29 @@ def reply(endpoint: Endpoint, decision: Decision) -> bytes:
     return msgspec.json.encode(body)
 
 
+def sample(endpoint: Endpoint, model_input: dict[str, Any]) -> Any:
+    """Return an answer as the documentation shows it, in plain JSON values."""
+    seen = SeenScore(model="dt", version=1, after_ms=1.9, role="production", result=2)
+    body = Reply(
+        timestamp=1795426181.017,
+        message_id="9a1db766-3a3c-4f0e-8d0c-6a4ff1a2b9f3",
+        model_input=model_input,
+        model_result={"modelName": seen.model, "result": seen.result},
+        decision=DecisionView(
+            endpoint=endpoint.name,
+            policy=endpoint.policy.name,
+            reason="newest",
+            elapsed_ms=2.1,
+            deadline_ms=endpoint.deadline * 1000.0,
+            model=seen.model,
+            version=seen.version,
+            role=seen.role,
+            scores=[seen],
+        ),
+    )
+    return msgspec.to_builtins(body)
+
+
 def why_not(decision: Decision) -> list[str]:
     """Return one sentence for each model that could not be chosen."""
     reasons = [

@@ -6,9 +6,10 @@ import logging
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -16,7 +17,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import JSONResponse, Response
 
 from rendezvous.errors import BusError
-from rendezvous.frontend.answers import reply, why_not
+from rendezvous.frontend.answers import reply, sample, why_not
 from rendezvous.frontend.heads import HeadLimit
 from rendezvous.frontend.inputs import input_model, read_body, validate
 from rendezvous.frontend.problems import Problem, unprocessable
@@ -24,12 +25,16 @@ from rendezvous.frontend.problems import Problem, unprocessable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
+    from fastapi import FastAPI
+
     from rendezvous.core import Endpoint, Rendezvous
     from rendezvous.schema import InputField
 
     Handle = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger(__name__)
+
+DISTRIBUTION = "rendezvous-serving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,10 @@ def create_app(
         async with enter():
             yield
 
-    app = FastAPI(title="rendezvous", lifespan=lifespan)
+    # /docs with its assets from here: FastAPI's own page loads them from a foreign host
+    app: FastAPI = FastAPIOffline(
+        title="rendezvous", version=version(DISTRIBUTION), lifespan=lifespan, redoc_url=None
+    )
     app.add_middleware(HeadLimit)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts))
     app.add_exception_handler(Problem, _as_problem)
@@ -97,7 +105,7 @@ def _add_predictions(app: FastAPI, rendezvous: Rendezvous, served: Sequence[Serv
             methods=["POST"],
             summary=f"Ask every model of {each.endpoint.name}",
             openapi_extra=_described(model.model_json_schema(), each.example),
-            responses=_RESPONSES,
+            responses=_responses(each),
             operation_id=path.strip("/").replace("/", "_"),
         )
 
@@ -181,17 +189,26 @@ def _described(schema: dict[str, Any], example: Mapping[str, float] | None) -> d
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
+def _responses(each: Served) -> dict[int | str, dict[str, Any]]:
+    example = sample(each.endpoint, dict(each.example or {}))
+    answer = {
+        "description": "The best score, and why it was chosen",
+        "content": {"application/json": {"example": example}},
+    }
+    return {200: answer, **_PROBLEMS}
+
+
 def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/problem+json": {}}}
 
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The best score, and why it was chosen"},
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: _problem("The body is no JSON"),
     408: _problem("The body did not come in time"),
     413: _problem("The body is too large"),
     415: _problem("The body is of another type than JSON"),
     422: {"description": "A field is missing, of the wrong kind, or out of bounds"},
+    431: _problem("Path and headers are too large"),
     503: _problem("The bus did not take the request"),
     504: _problem("Nothing acceptable came within the deadline"),
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from rendezvous.core import Rendezvous
+from rendezvous.errors import ConfigurationError
 from rendezvous.frontend.app import Served, create_app
 from rendezvous.frontend.heads import PatientProtocol
 
@@ -58,6 +61,7 @@ def serve(
         running: Entered before the first request and left after the last.
 
     Raises:
+        ConfigurationError: The address is taken, or not one of this machine's.
         SystemExit: With 3 when it can not start.
     """
     served = [
@@ -74,13 +78,33 @@ def serve(
     # uvicorn passes a signal on when it has stopped in order; the default would kill us then
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     longest = max(endpoint.deadline for endpoint in rendezvous.endpoints.values())
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=PatientProtocol,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(longest) + 1,
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=PatientProtocol,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=math.ceil(longest) + 1,
+        )
     )
+    with bind(settings.host, settings.port) as listener, suppress(KeyboardInterrupt):
+        server.run(sockets=[listener])
+    if not server.started:
+        raise SystemExit(3)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound, so that a taken port shows before anything is started.
+
+    Raises:
+        ConfigurationError: The address is taken, or not one of this machine's.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigurationError(f"can not listen on {host}:{port}: {error.strerror}") from error
+    return bound

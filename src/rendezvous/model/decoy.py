@@ -40,9 +40,8 @@ class Decoy:
         async with self.bus.subscribe(self.topics, self.name, start="earliest") as deliveries:
             while not stop.is_set():
                 batch = await deliveries.receive(max_wait=STOP_CHECK)
-                if batch:
-                    published = [
-                        self.bus.publish(self.output, d.payload, key=d.key, properties=d.properties)
-                        for d in batch
-                    ]
-                    await settle(deliveries, batch, published)
+                published = [
+                    self.bus.publish(self.output, d.payload, key=d.key, properties=d.properties)
+                    for d in batch
+                ]
+                await settle(deliveries, batch, published)

@@ -94,7 +94,7 @@ class _Job:
 
 @dataclass(slots=True)
 class Worker:
-    """Serves one model on one endpoint; its replicas share the group, the model's name.
+    """Serves one version of a model on one endpoint; its replicas share the group.
 
     Each request is acked only after its score is durably on the bus. A request past its deadline
     is dropped and counted; a model that fails answers with an error score, so nobody waits for
@@ -113,8 +113,13 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """The model's name, and its group's."""
+        """The model's name."""
         return self.model.manifest.name
+
+    @property
+    def group(self) -> str:
+        """The group's name: one for each version, for each scores every request."""
+        return f"{self.name}-{self.model.manifest.version}"
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then finish what is in hand, and say goodbye.
@@ -123,8 +128,8 @@ class Worker:
             BusError: The bus cannot be reached, or refuses.
         """
         undertaker = Undertaker(self.bus, self.observer.buried)
-        with ThreadPoolExecutor(1, thread_name_prefix=self.name) as thread:
-            async with self.bus.subscribe([self.post.topic], self.name) as deliveries:
+        with ThreadPoolExecutor(1, thread_name_prefix=self.group) as thread:
+            async with self.bus.subscribe([self.post.topic], self.group) as deliveries:
                 try:
                     async with self._announced():
                         while not stop.is_set():

@@ -162,11 +162,15 @@ class ElasticSink(Sink):
         except ApiError as error:
             if error.status_code == HTTPStatus.BAD_REQUEST:
                 raise SinkError(f"no template for the index: {self._said(error)}") from error
-            if error.status_code not in _FORBIDDEN:
-                raise
-            if not await client.indices.exists(index=self._index):
+            if error.status_code not in _FORBIDDEN or not await self._exists(client):
                 raise
             log.info("index %s is there; its template is left to who may change it", self._index)
+
+    async def _exists(self, client: AsyncElasticsearch) -> bool:
+        try:
+            return bool(await client.indices.exists(index=self._index))
+        except ApiError:
+            return False  # the server says why to the request that matters
 
     async def _create(
         self, client: AsyncElasticsearch, documents: Sequence[_Document]
@@ -203,7 +207,9 @@ class ElasticSink(Sink):
             raise SinkUnavailable(self._said(f"no answer to a bulk request: {error}")) from error
 
     def _said(self, error: object) -> str:
-        return f"Elasticsearch, index {self._index}: {error}"
+        # The client's own words, "Connection error", do not say what became of the connection.
+        cause = error.__context__ if isinstance(error, TransportError) else None
+        return f"Elasticsearch, index {self._index}: {error}" + (f" ({cause})" if cause else "")
 
 
 class _NotNowError(Exception):
@@ -281,13 +287,13 @@ def document(payload: bytes) -> bytes:
     timestamp = fields.get("timestamp")
     if timestamp is None:
         return line
-    seconds = msgspec.json.decode(timestamp)
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-        return line
     try:
+        seconds = msgspec.json.decode(timestamp)
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            return line
         moment = datetime.fromtimestamp(seconds, UTC)
-    except (ValueError, OverflowError, OSError) as error:
-        raise ContractError(f"timestamp {seconds} is no moment: {error}") from error
+    except (msgspec.MsgspecError, ValueError, OverflowError, OSError) as error:
+        raise ContractError(f"the timestamp is no moment: {error}") from error
     text = msgspec.json.encode(moment.isoformat(timespec="microseconds"))
     return msgspec.json.encode({**fields, "timestamp": msgspec.Raw(text)})
 

@@ -185,9 +185,6 @@ class _Ids:
     def __contains__(self, record: str) -> bool:
         return record in self._ids
 
-    def __len__(self) -> int:
-        return len(self._ids)
-
     def add(self, ids: Iterable[str]) -> None:
         for record in ids:
             self._ids[record] = None

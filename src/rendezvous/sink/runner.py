@@ -106,19 +106,21 @@ class Connector:
             SinkError: The sink cannot go on, and waiting does not mend it.
             ConfigurationError: The sink is not what the configuration says.
         """
+        undertaker = Undertaker(self.bus, self.observer.buried)
         try:
             async with self.bus.subscribe(self.topics, self.group, start="earliest") as deliveries:
                 await self._store((), stop)  # what is wrong with the sink shows at the start
                 while not stop.is_set():
-                    batch = await self._gather(deliveries, stop)
+                    batch = await self._gather(deliveries, undertaker, stop)
                     if batch:
-                        await self._archive(batch, deliveries, stop)
+                        await self._archive(batch, deliveries, undertaker, stop)
         finally:
             await self.sink.aclose()
 
-    async def _gather(self, deliveries: Deliveries, stop: asyncio.Event) -> _Batch:
+    async def _gather(
+        self, deliveries: Deliveries, undertaker: Undertaker, stop: asyncio.Event
+    ) -> _Batch:
         """Return what comes until the threshold, the timeout, or ``stop``; it may be nothing."""
-        undertaker = Undertaker(self.bus, self.observer.buried)
         batch = _Batch()
         now = asyncio.get_running_loop().time
         full = float("inf")
@@ -135,7 +137,13 @@ class Connector:
                 full = min(full, now() + self.timeout)
         return batch
 
-    async def _archive(self, batch: _Batch, deliveries: Deliveries, stop: asyncio.Event) -> None:
+    async def _archive(
+        self,
+        batch: _Batch,
+        deliveries: Deliveries,
+        undertaker: Undertaker,
+        stop: asyncio.Event,
+    ) -> None:
         """Store the batch, then ack it; bury what the sink can never store."""
         rejections = await self._store(list(batch.records.values()), stop)
         if rejections is None:
@@ -146,7 +154,6 @@ class Connector:
             )
             return
         refused = {rejection.record.id: rejection.reason for rejection in rejections}
-        undertaker = Undertaker(self.bus, self.observer.buried)
         done: list[Delivery] = []
         stored: Counter[str] = Counter()
         for record, brought in batch.deliveries.items():
