@@ -33,6 +33,12 @@ def _named(name: str, *originals: str, **rest: Any) -> Any:
     return Field(validation_alias=AliasChoices(f"{PREFIX}{name.upper()}", *originals), **rest)
 
 
+def _this_process() -> str:
+    """Return a name that no other process of any machine has."""
+    machine = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:48]
+    return f"{machine}-{os.getpid()}"
+
+
 def _split(value: Any) -> Any:
     """Read a list that is separated by commas."""
     if isinstance(value, str):
@@ -54,7 +60,7 @@ class Settings(BaseSettings):
     bus: str = _named("bus", default="pulsar://127.0.0.1:6650", description="The bus, as a URL.")
     instance: str = _named(
         "instance",
-        default_factory=socket.gethostname,
+        default_factory=_this_process,
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="Which replica this is; must differ between replicas of a service.",
     )

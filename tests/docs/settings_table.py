@@ -77,7 +77,7 @@ def default(field: FieldInfo) -> str:
     if field.is_required():
         return "must be set"
     if field.default_factory is not None:
-        return "this machine's name"
+        return "this machine's name and the process's number"
     value = field.default
     if value is None or value == "":
         return ""

@@ -30,6 +30,10 @@ VARIABLES = {
     for service in SERVICES.values()
     for field in service.model_fields.values()
     for name in names(field)
+} | {  # those of the servers for tests
+    name
+    for source in [*(ROOT / "deploy").rglob("*.py"), ROOT / "tests" / "servers.py"]
+    for name in re.findall(r"RENDEZVOUS_[A-Z][A-Z_]*", source.read_text(encoding="utf-8"))
 }
 
 
@@ -50,7 +54,7 @@ def commands(program: str) -> list[tuple[str, list[str]]]:
         for line in code(page):
             words = _words(line)
             for place, word in enumerate(words):
-                if word == program and _is_call(words[:place]):
+                if Path(word).name == program and _is_call(words[:place]):
                     rest = itertools.takewhile(
                         lambda w: w not in {"|", "&&", ";"}, words[place + 1 :]
                     )
@@ -119,7 +123,7 @@ def test_variables_exist(page):
 
 
 def _service_calls():
-    pattern = r"((?:RENDEZVOUS_\w+=\S+\s+)+)uv run python -m (services\.\w+)"
+    pattern = r"((?:RENDEZVOUS_\w+=\S+\s+)+)\.venv/bin/python -m (services\.\w+)"
     return re.findall(pattern, README)
 
 

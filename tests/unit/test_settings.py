@@ -31,7 +31,7 @@ SERVICES = [
 DEFAULTS = {
     Settings: {
         "bus": "pulsar://127.0.0.1:6650",
-        "instance": socket.gethostname(),
+        "instance": f"{socket.gethostname()}-{os.getpid()}",
         "log_level": "INFO",
         "log_format": "text",
         "metrics_host": "127.0.0.1",
