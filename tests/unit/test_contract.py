@@ -19,6 +19,7 @@ from rendezvous.contract import (
     decode_request,
     decode_score,
     encode_score,
+    one_line,
     record_id,
 )
 from rendezvous.errors import ContractError
@@ -330,7 +331,7 @@ class TestWhatCanBeReadCanBeWritten:
         with pytest.raises(ContractError):
             decode_request(payload)
 
-    @pytest.mark.parametrize("levels", range(1, 1200, 7))
+    @pytest.mark.parametrize("levels", [*range(1, NESTING + 5), *range(900, 1100, 5), 5000])
     def test_a_request_of_any_depth_is_refused_or_can_be_passed_on(self, levels):
         nested = json.loads("[" * levels + "]" * levels) if levels < 900 else None
         brackets = b"[" * levels + b"]" * levels
@@ -341,6 +342,17 @@ class TestWhatCanBeReadCanBeWritten:
                 decode_request(payload)
         else:
             assert json.loads(scored(payload, "dt"))["modelInput"] == {"a": nested}
+
+    @pytest.mark.parametrize("levels", [NESTING - 1, NESTING, NESTING + 1, 970, 5000])
+    def test_a_score_of_any_depth_is_refused_or_can_be_shown(self, levels):
+        payload = scored(request().encode(), "dt", result=0.25)
+        payload = payload.replace(b"0.25", b"[" * levels + b"]" * levels)
+
+        if levels > NESTING:
+            with pytest.raises(ContractError, match="not a score"):
+                decode_score(payload)
+        else:
+            assert msgspec.json.encode(decode_score(payload).result)
 
     def test_many_shallow_containers_are_not_deep(self):
         payload = request(model_input={"a": [[] for _ in range(1000)]}).encode()
@@ -392,6 +404,32 @@ class TestRecordId:
     def test_what_has_no_message_id_has_none(self):
         with pytest.raises(ContractError, match="neither a request nor a score"):
             record_id(b'{"provenance": {}}')
+
+
+class TestOneLine:
+    @pytest.mark.parametrize("payload", [b"{}", b'{"a": 1,   "b":"\\n"}', ORIGINAL_REQUEST])
+    def test_is_the_very_bytes_where_they_are_one_line_already(self, payload):
+        assert one_line(payload) is payload
+
+    @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+    def test_is_the_same_object_without_its_line_breaks(self, end):
+        payload = b'{"a": [1.50,' + end + b"2e3]," + end + b'"b": "\\r\\n"}' + end
+
+        line = one_line(payload)
+
+        assert json.loads(line) == json.loads(payload)
+        assert b"1.50" in line  # numbers stay as they were written
+        assert len(line.splitlines()) == 1
+
+    @pytest.mark.parametrize("name", sorted(NOT_AN_OBJECT.keys() - {"an empty object"}))
+    def test_is_one_only_of_an_object(self, name):
+        with pytest.raises(ContractError, match="no JSON object"):
+            one_line(NOT_AN_OBJECT[name])
+
+    @pytest.mark.parametrize("payload", [b'{"a": "\xff"}', b'{"a": {"b": "\xff"}}\n'])
+    def test_is_one_only_in_utf_8_to_the_last_byte(self, payload):
+        with pytest.raises(ContractError, match="no JSON object"):
+            one_line(payload)
 
 
 def test_the_score_that_tests_build_is_one_that_can_be_read():

@@ -80,12 +80,16 @@ class System:
 
 @asynccontextmanager
 async def system(policy=None, *, deadline=LONG, bus=None, **rest):
-    """Run a rendezvous server with one endpoint, iris."""
+    """Run a rendezvous server with one endpoint, iris; nothing may fail unseen meanwhile."""
+    failures = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     bus, seen = bus or MemoryBus(), Seen()
     endpoint = Endpoint("iris", "iris", policy or Newest(), deadline)
     rendezvous = Rendezvous(bus, [endpoint], observer=seen, **rest)
     async with rendezvous.running(), bus.subscribe(["iris"], "models") as requests:
         yield System(bus, rendezvous, seen, requests)
+    assert not rendezvous.listening
+    assert failures == []
 
 
 async def until(condition):
@@ -284,6 +288,24 @@ class TestTheRequest:
 
             assert s.rendezvous.in_flight == 0
 
+    async def test_leaves_no_timer_behind(self):
+        ranking = Priority([Rank("dt"), Rank("lr", LONG / 2)])
+        async with system(ranking) as s:
+            await s.live(("lr", 0), ("dt", 1))
+            asked = s.ask()
+            payload = await s.request()
+            s.answer(payload, "lr", 0)  # the timer is set anew
+            await until(lambda: s.seen.scores)
+            s.answer(payload, "dt", 1)
+            await finished(asked)
+
+            assert not pending_timers(s.rendezvous._decide)
+
+
+def pending_timers(method):
+    scheduled = asyncio.get_running_loop()._scheduled
+    return [timer for timer in scheduled if timer._callback == method and not timer.cancelled()]
+
 
 class TestManyRequests:
     async def test_asked_at_the_same_time_each_get_their_own_answers(self):
@@ -416,6 +438,18 @@ class TestModels:
 
             assert (await finished(asked)).score.result.result == 3
 
+    async def test_that_all_fall_silent_at_once_are_not_awaited_any_more(self):
+        hours = Hours()
+        async with system(clock=hours) as s:
+            await s.live(("lr", 0), ("dt", 1))
+            asked = s.ask()
+            s.answer(await s.request(), "lr", 0, result=1)
+            await until(lambda: s.seen.scores)
+            hours.forward(SILENCE + 0.1)
+
+            assert (await finished(asked)).score.result.result == 1
+            assert s.rendezvous.live("iris") == {}
+
     async def test_that_never_announce_themselves_are_learned_from_their_scores(self):
         async with system(deadline=SHORT) as s:
             asked = s.ask()
@@ -440,6 +474,35 @@ class TestModels:
                 await finished(s.ask())
 
             assert s.rendezvous.live("iris") == {}
+
+    async def test_that_never_announce_themselves_and_are_out_are_not_awaited_any_more(self):
+        async with system(deadline=2 * SHORT) as s:
+            asked = s.ask()
+            s.answer(await s.request(), "dt", 1)
+            await finished(asked)
+            missing = [s.ask() for _ in range(MISSES)]
+            await asyncio.sleep(SHORT)
+            last = s.ask()
+            for task in missing:
+                assert (await finished(task)).missing[0].name == "dt"
+
+            assert (await finished(last)).missing == ()  # long before its own deadline
+
+    async def test_that_never_announce_themselves_may_be_slower_than_the_answer(self):
+        async with system() as s:
+            await s.live(("dt", 1))
+            asked = s.ask()
+            payload = await s.request()
+            s.answer(payload, "dt", 1)
+            await finished(asked)
+            s.bus.publish("score", foreign_score(payload, "lr", 0))
+            await until(lambda: ("lr", 0) in s.rendezvous.live("iris"))
+            for _ in range(2 * MISSES):
+                asked = s.ask()
+                s.answer(await s.request(), "dt", 1)
+                assert [c.name for c in (await finished(asked)).missing] == ["lr"]
+
+            assert ("lr", 0) in s.rendezvous.live("iris")
 
     async def test_that_are_unknown_when_a_late_score_comes_are_live_from_then_on(self):
         async with system(deadline=SHORT) as s:
