@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from rendezvous.errors import BundleError, ModelError
 from rendezvous.model.port import Model, Prediction
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
 
     from rendezvous.model.manifest import Manifest
 
-_RUNTIME_ERRORS = tuple(
-    kind for kind in vars(failures).values()
-    if isinstance(kind, type) and issubclass(kind, Exception)
-)  # fmt: skip
 _ERRORS_ONLY = 3
 
 
@@ -42,7 +37,7 @@ class OnnxModel(Model):
         options.log_severity_level = _ERRORS_ONLY
         try:
             session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except _RUNTIME_ERRORS as error:
+        except Exception as error:  # its class depends on which other libraries are loaded
             raise BundleError(f"{manifest.name}: no ONNX model: {error}") from error
         inputs = session.get_inputs()
         outputs = [output.name for output in session.get_outputs()]
@@ -65,7 +60,7 @@ class OnnxModel(Model):
         """Score a batch of shape ``(n, fields)``. Raises: ModelError."""
         try:
             outputs = self._session.run(self._outputs, {self._input: matrix})
-        except _RUNTIME_ERRORS as error:
+        except Exception as error:  # its class depends on which other libraries are loaded
             raise ModelError(f"{self._manifest.name}: {error}") from error
         probabilities = outputs[1] if len(outputs) > 1 else None
         return Prediction(outputs[0].reshape(len(matrix)), probabilities)
