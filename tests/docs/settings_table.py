@@ -34,7 +34,8 @@ How a service reaches the outside, from the environment. What is served is in
 both are set, ours wins. A list is separated by commas. A wrong value ends the service at its start,
 with exit code 1 and the variable's name.
 
-`rendezvous run` reads those of the front end; its options win.
+`rendezvous run` reads those of the front end, save for the bus and the configuration file: these
+are options of its own, and any option wins.
 
 This page is made by `{COMMAND}`.
 """

@@ -48,11 +48,16 @@ def candidates(*models):
     return {model: Candidate(*model) for model in models}
 
 
-def request(message_id="r1", *, model_input=None, score_topic="score", ends_in=60.0, **fields):
-    """Return a request whose deadline is ``ends_in`` seconds away; ``None`` for no deadline."""
+def request(
+    message_id="r1", *, model_input=None, score_topic="score", age=0.0, ends_in=60.0, **fields
+):
+    """Return a request ``age`` seconds old, with its deadline ``ends_in`` seconds away.
+
+    ``ends_in=None`` for none.
+    """
     now = time.time()
     return Request(
-        timestamp=now,
+        timestamp=now - age,
         message_id=message_id,
         model_input=IRIS if model_input is None else model_input,
         score_topic=score_topic,

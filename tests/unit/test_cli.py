@@ -18,6 +18,7 @@ from rendezvous.configuration import load
 from rendezvous.errors import BundleError
 from rendezvous.settings import FrontEndSettings
 from rendezvous.telemetry import Metrics
+from rendezvous.testing.processes import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 IRIS = {
@@ -194,6 +195,16 @@ class TestAssembly:
         shown = banner(*self.local(trained))
         assert "iris: no models" in shown
         assert "curl" not in shown
+
+
+def test_a_part_that_can_not_go_on_ends_the_whole_with_exit_code_1(trained):
+    configured(trained, models=[LR])
+    archive = trained / "archive"
+    archive.mkdir()
+    (archive / "logs").write_text("no directory", encoding="utf-8")
+    done = run("run", "--port", str(free_port()), cwd=trained)
+    assert done.returncode == 1
+    assert f"can not go on: {Path('archive', 'logs')} is no directory" in done.stderr
 
 
 def test_an_address_that_is_not_of_this_machine_is_one_line(trained):

@@ -88,10 +88,10 @@ class TestAnEndpoint:
         assert (endpoint.deadline, endpoint.policy) == (0.25, First())
 
     def test_ranks_its_models_with_patience_in_milliseconds(self, iris):
-        ranking = "[{model: dt}, {model: lr, patience_ms: 300}]"
+        ranking = "[{model: dt}, {model: lr, patience_ms: 0.5}]"
         found = iris(f"policy: {{name: priority, ranking: {ranking}}}\n{INPUT}")
 
-        assert found.policy.build() == Priority([Rank("dt"), Rank("lr", 0.3)])
+        assert found.policy.build() == Priority([Rank("dt"), Rank("lr", 0.0005)])
 
     def test_has_its_fields_in_the_order_of_the_file_as_a_mapping_or_a_list(self, iris):
         mapping = iris("""
@@ -161,6 +161,11 @@ class TestAMistakeInAnEndpoint:
                 + INPUT,
                 "endpoints.iris: ranking",
                 "nor fall",
+            ),
+            (
+                f"policy: {{name: priority, ranking: [{{model: a, patience_ms: -1}}]}}\n{INPUT}",
+                "ranking.0.patience_ms",
+                "greater than or equal to 0",
             ),
             (
                 f"policy: {{name: priority, ranking: [{{model: a, patience_ms: .nan}}]}}\n{INPUT}",

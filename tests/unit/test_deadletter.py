@@ -40,12 +40,14 @@ async def test_a_message_is_handed_back_until_it_had_its_tries():
 
 
 async def test_a_buried_message_keeps_what_it_was_and_says_why():
-    async with poisoned() as (undertaker, reader, letters, _):
+    bus = MemoryBus()
+    async with poisoned(bus) as (undertaker, reader, letters, _):
         (delivery,) = await reader.receive()
         await undertaker.bury(reader, delivery, "nobody can read it")
 
         (letter,) = await letters.receive(max_wait=1.0)
 
+    assert bus.backlog("iris", "dt") == 0
     assert (letter.payload, letter.key) == (b"poison", "k")
     assert letter.properties == {
         "from": "a foreigner",

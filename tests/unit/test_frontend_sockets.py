@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
@@ -280,6 +280,14 @@ class TestManyConnections:
         assert answer.status_code == 200
         for _, writer in slow:
             writer.close()
+
+    async def test_callers_that_never_read_do_not_hold_up_an_honest_one(self, server):
+        async with AsyncExitStack() as stack:
+            for _ in range(20):
+                _, writer = await stack.enter_async_context(server.socket())
+                writer.write(request() * 1000)
+            [answer] = await server.send(request())
+            assert answer.status_code == 200
 
     async def test_a_caller_that_leaves_before_its_answer_is_nobodys_error(self, server, caplog):
         for _ in range(20):

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -58,11 +59,13 @@ async def soon(awaitable):
 
 class TestAPart:
     async def test_that_comes_to_its_end_is_not_begun_again(self, stop):
-        part = fails()
+        part, before = fails(), asyncio.all_tasks()
 
         await soon(supervise("part", part, stop))
+        await asyncio.sleep(0)
 
         assert part.begun == [stop]
+        assert asyncio.all_tasks() == before
 
     async def test_begins_again_when_what_it_depends_on_was_away(self, stop, no_pause, caplog):
         part = fails(BusUnavailable("no broker"), SinkUnavailable("no disk"), BusUnavailable("no"))
@@ -148,6 +151,27 @@ class TestAPart:
         assert pauses[3] == 0.001
         assert pauses[2] > pauses[3]
 
+    async def test_runs_as_long_as_nobody_stops_it_and_may_then_finish_what_is_in_hand(
+        self, stop, monkeypatch
+    ):
+        async def run(stop):
+            await asyncio.sleep(2 * service.LAST_SECONDS)
+            stop.set()
+            await asyncio.sleep(service.LAST_SECONDS / 10)
+            ended.append(True)
+
+        ended = []
+        monkeypatch.setattr(service, "LAST_SECONDS", 0.5)
+        await soon(supervise("part", run, stop))
+
+        assert ended == [True]
+
+    async def test_does_not_begin_again_all_the_time(self, stop):
+        begun = time.monotonic()
+        await soon(supervise("part", fails(*[BusUnavailable("no broker")] * 2), stop))
+
+        assert time.monotonic() - begun > 0.5 * (0.1 + 0.2) - 0.01
+
     async def test_that_does_not_stop_is_given_up(self, stop, monkeypatch, caplog):
         async def run(stop):
             try:
@@ -157,11 +181,9 @@ class TestAPart:
 
         ended = []
         monkeypatch.setattr(service, "LAST_SECONDS", 0.01)
-        stop.set()
-        stopped = asyncio.Event()
-        supervised = asyncio.create_task(supervise("part", run, stopped))
+        supervised = asyncio.create_task(supervise("part", run, stop))
         await asyncio.sleep(0)
-        stopped.set()
+        stop.set()
 
         await soon(supervised)
         assert ended == [True]

@@ -115,7 +115,7 @@ async def bench(bus=None):
 @asynccontextmanager
 async def serving(*workers):
     """Run workers inside the block; then stop them, and see that they come to an end."""
-    stop = asyncio.Event()
+    stop, before = asyncio.Event(), asyncio.all_tasks()
     tasks = [asyncio.create_task(worker.run(stop)) for worker in workers]
     try:
         yield stop
@@ -123,6 +123,7 @@ async def serving(*workers):
         stop.set()
         async with asyncio.timeout(SOON):
             await asyncio.gather(*tasks)
+    await until(lambda: asyncio.all_tasks() <= before)
 
 
 async def until(condition):
@@ -145,6 +146,15 @@ class TestScores:
         assert model.digest == b.model.manifest.digest
         assert 0 <= model.queue_ms <= model.elapsed_time_after_request <= SOON * 1000
         assert 0 <= model.evaluated_ms <= model.elapsed_time_after_request
+
+    async def test_say_in_milliseconds_how_long_after_the_request_they_came(self):
+        async with bench() as b:
+            b.ask("r1", age=100.0)
+            async with serving(b.worker()):
+                model = (await b.next_scores())["r1"].model
+
+        assert 100_000 <= model.queue_ms <= model.elapsed_time_after_request
+        assert model.elapsed_time_after_request <= 100_000 + SOON * 1000
 
     async def test_go_to_the_requests_return_address(self):
         async with bench() as b:
@@ -489,14 +499,18 @@ class TestStopping:
                 assert (await b.next_scores()).keys() == {"r1"}
 
     async def test_is_what_happens_when_the_bus_goes_away(self):
-        async with bench() as b:
+        async with bench(Held()) as b:
+            before = asyncio.all_tasks()
+            b.ask("r1")
             working = asyncio.create_task(b.worker().run(asyncio.Event()))
-            await b.next_announcement()
+            await b.next_scores()  # its settling is under way
             await b.bus.aclose()
 
             with pytest.raises(BusUnavailable):
                 async with asyncio.timeout(SOON):
                     await working
+            await until(lambda: asyncio.all_tasks() <= before)
+            assert b.backlog == 1
 
     async def test_with_nothing_to_do_is_prompt(self):
         worker = Worker(Summing(), MemoryBus(), Post("iris", "iris"))

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
@@ -168,9 +168,7 @@ async def _as_problem(_: Request, error: Exception) -> Response:
 
 
 async def _as_unprocessable(_: Request, error: Exception) -> Response:
-    if not isinstance(error, ValidationError):
-        raise error
-    return unprocessable(error)
+    return unprocessable(cast("ValidationError", error))
 
 
 async def _as_unavailable(_: Request, error: Exception) -> Response:

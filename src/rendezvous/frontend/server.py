@@ -90,8 +90,6 @@ def serve(
     )
     with bind(settings.host, settings.port) as listener, suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
-    if not server.started:
-        raise SystemExit(3)
 
 
 def bind(host: str, port: int) -> socket.socket:
