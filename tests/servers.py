@@ -18,8 +18,8 @@ from deploy.servers.errors import ServerUnavailable
 from deploy.servers.pulsar import Pulsar
 
 ROOT = Path(__file__).resolve().parent.parent
-PULSAR_URL = "RENDEZVOUS_TEST_PULSAR_URL"
-ELASTICSEARCH_URL = "RENDEZVOUS_TEST_ELASTICSEARCH_URL"
+PULSAR_URL = Pulsar.url_variable
+ELASTICSEARCH_URL = Elasticsearch.url_variable
 _RAN = ("passed", "failed", "xfailed", "xpassed", "error")
 
 

@@ -3,12 +3,16 @@
 python -m deploy.servers pulsar up|down|restart|kill9|status [--port N] [--http-port N]
 python -m deploy.servers elasticsearch up|down|restart|kill9|status [--port N]
 python -m deploy.servers down
+
+Where `RENDEZVOUS_TEST_PULSAR_URL` or `RENDEZVOUS_TEST_ELASTICSEARCH_URL` names a running one, `up`
+starts none.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +98,13 @@ def _known(args: argparse.Namespace) -> Server:
 
 
 def _up(known: Server, args: argparse.Namespace) -> None:
+    if url := os.environ.get(known.url_variable):
+        if not known.answers(url):
+            raise ServerError(
+                f"{known.product} does not answer at {url}, which {known.url_variable} names"
+            )
+        _say(f"using the one at {url}")
+        return
     if known.pid is not None and known.is_healthy():
         _say(f"already up at {known.url}")
         return

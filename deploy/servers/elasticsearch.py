@@ -42,6 +42,7 @@ class Elasticsearch(Server):
 
     name = "elasticsearch"
     product = f"Elasticsearch {VERSION}"
+    url_variable = "RENDEZVOUS_TEST_ELASTICSEARCH_URL"
     image_variable = "ELASTICSEARCH_IMAGE"
     default_image = f"elasticsearch:{VERSION}"
     distribution = Distribution(
@@ -57,10 +58,18 @@ class Elasticsearch(Server):
         """Where clients reach it, such as ``http://127.0.0.1:9200``."""
         return f"http://{HOST}:{self.ports['http']}"
 
+    @staticmethod
+    def answers(url: str) -> bool:
+        """Return whether a cluster at ``url`` is green or yellow."""
+        try:
+            status = json.loads(get(f"{url.rstrip('/')}/_cluster/health") or "")["status"]
+        except (ValueError, TypeError, KeyError):  # something else answers there
+            return False
+        return status in {"green", "yellow"}
+
     def is_healthy(self) -> bool:
         """Return whether all data can be read and written: the cluster is green or yellow."""
-        answer = get(f"{self.url}/_cluster/health")
-        return answer is not None and json.loads(answer)["status"] in {"green", "yellow"}
+        return self.answers(self.url)
 
     @property
     def work(self) -> Path:

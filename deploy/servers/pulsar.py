@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 VERSION = "4.0.8"
 DEFAULT_PORT = 6650
 DEFAULT_HTTP_PORT = 8080
+_ANSWER_SECONDS = 5
 _MEMORY = ("-Xms512m", "-Xmx512m", "-XX:MaxDirectMemorySize=512m")
 _OPENED = (
     "java.base/java.io",
@@ -47,6 +49,7 @@ class Pulsar(Server):
 
     name = "pulsar"
     product = f"Apache Pulsar {VERSION}"
+    url_variable = "RENDEZVOUS_TEST_PULSAR_URL"
     image_variable = "PULSAR_IMAGE"
     default_image = f"apachepulsar/pulsar:{VERSION}"
     distribution = Distribution(
@@ -68,6 +71,24 @@ class Pulsar(Server):
     def http_url(self) -> str:
         """Where the admin interface is, such as ``http://127.0.0.1:8080``."""
         return f"http://{HOST}:{self.ports['http']}"
+
+    @staticmethod
+    def answers(url: str) -> bool:
+        """Return whether a broker at ``url`` knows its topics; its admin address is not known."""
+        import pulsar  # noqa: PLC0415 - an extra of its own, which starting one does not take
+
+        quiet = pulsar.FileLogger(pulsar.LoggerLevel.Error, os.devnull)
+        try:
+            client = pulsar.Client(url, operation_timeout_seconds=_ANSWER_SECONDS, logger=quiet)
+        except (pulsar.PulsarException, ValueError, RuntimeError):
+            return False
+        try:
+            client.get_topic_partitions("persistent://public/default/models")
+        except (pulsar.PulsarException, RuntimeError):
+            return False
+        finally:
+            client.close()
+        return True
 
     def is_healthy(self) -> bool:
         """Return whether it publishes and reads a message, and its default namespace is there."""

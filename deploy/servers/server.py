@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import logging
 import os
 import shutil
 import time
-import urllib.error
 import urllib.request
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -71,6 +71,7 @@ class Server(ABC):
 
     name: ClassVar[str]
     product: ClassVar[str]
+    url_variable: ClassVar[str]
     image_variable: ClassVar[str]
     default_image: ClassVar[str]
     distribution: ClassVar[Distribution]
@@ -89,6 +90,11 @@ class Server(ABC):
     @abstractmethod
     def url(self) -> str:
         """Where clients reach it."""
+
+    @staticmethod
+    @abstractmethod
+    def answers(url: str) -> bool:
+        """Return whether a server of this kind, whoever started it, is at work at ``url``."""
 
     @abstractmethod
     def is_healthy(self) -> bool:
@@ -268,7 +274,7 @@ def get(url: str, seconds: float = 5.0) -> str | None:
     try:
         with urllib.request.urlopen(url, timeout=seconds) as response:  # noqa: S310 - http, loopback
             return str(response.read().decode())
-    except (urllib.error.URLError, OSError):
+    except (OSError, ValueError, http.client.HTTPException):
         return None
 
 

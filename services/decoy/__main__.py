@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 def main() -> None:
     settings = read(DecoySettings)
 
-    def build(bus: Bus, _: Metrics) -> Run:
-        return Decoy(bus, settings.topics, settings.decoy_topic, settings.name).run
+    def build(bus: Bus, metrics: Metrics) -> Run:
+        topics, output = settings.topics, settings.decoy_topic
+        return Decoy(bus, topics, output, settings.name, metrics.buried).run
 
     run_service("decoy", settings, build)
 

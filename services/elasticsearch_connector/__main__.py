@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rendezvous.errors import RendezvousError
-from rendezvous.service import run_service
+from rendezvous.service import run_service, together
 from rendezvous.settings import ElasticsearchConnectorSettings, read
 from rendezvous.sink.elastic import ElasticSink
 from rendezvous.sink.runner import Connector
@@ -19,17 +19,24 @@ if TYPE_CHECKING:
 def main() -> None:
     settings = read(ElasticsearchConnectorSettings)
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
+    one_index = len(settings.index) == 1
+    topics = [settings.topics] if one_index else [(topic,) for topic in settings.topics]
 
     def build(bus: Bus, metrics: Metrics) -> Run:
-        return Connector(
-            bus,
-            ElasticSink(settings.elasticsearch, settings.index, api_key=api_key),
-            settings.topics,
-            group=settings.group or "elasticsearch-connector",
-            threshold=settings.threshold,
-            timeout=settings.timeout,
-            observer=metrics,
-        ).run
+        return together(
+            [
+                Connector(
+                    bus,
+                    ElasticSink(settings.elasticsearch, index, api_key=api_key),
+                    read_topics,
+                    group=settings.group or "elasticsearch-connector",
+                    threshold=settings.threshold,
+                    timeout=settings.timeout,
+                    observer=metrics,
+                ).run
+                for index, read_topics in zip(settings.index, topics, strict=True)
+            ]
+        )
 
     run_service("Elasticsearch connector", settings, build)
 

@@ -10,7 +10,7 @@ from rendezvous.bus.factory import connect
 from rendezvous.configuration import load
 from rendezvous.errors import RendezvousError
 from rendezvous.frontend.server import make_rendezvous, serve
-from rendezvous.service import supervise
+from rendezvous.service import Fuse, supervise
 from rendezvous.settings import FrontEndSettings, read
 from rendezvous.telemetry import Metrics, configure_logging
 
@@ -25,19 +25,23 @@ def main() -> None:
     bus = connect(settings.bus)
     metrics = Metrics()
     rendezvous = make_rendezvous(configuration, bus, settings, metrics)
+    fuse = Fuse()
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
         stop = asyncio.Event()
         listening = asyncio.create_task(supervise("rendezvous", rendezvous.run, stop))
+        listening.add_done_callback(fuse.watch)
         try:
             yield  # at once: without the bus, /readyz says so and a request gets 503 or 504
         finally:
             stop.set()
-            await listening
+            await asyncio.gather(listening, return_exceptions=True)
             await bus.aclose()
 
     serve(configuration, rendezvous, settings, metrics, running)
+    if fuse.blown:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

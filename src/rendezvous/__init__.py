@@ -5,7 +5,8 @@ and answers by a ``policy``; ``local.Local`` runs a whole system in one process.
 """
 
 from rendezvous.contract import Request, Score
-from rendezvous.core import Decision, Endpoint, Rendezvous
+from rendezvous.core import Rendezvous
+from rendezvous.decision import Decision, Endpoint
 from rendezvous.errors import RendezvousError
 from rendezvous.policy import First, Newest, Policy, Priority, Rank
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rendezvous.core import Endpoint
+from rendezvous.decision import Endpoint
 from rendezvous.errors import ConfigurationError
 from rendezvous.policy import First, Newest, Policy, Priority, Rank
 from rendezvous.schema import InputField  # noqa: TC001 - pydantic reads it

@@ -16,6 +16,9 @@ from rendezvous.errors import ContractError
 
 SCHEMA_VERSION = 1
 
+REPLY_TOPICS = r"score(-[A-Za-z0-9_.-]{1,64})?"
+"""Pattern of the return addresses that workers send to by default; as a whole."""
+
 NESTING = 64
 """Levels that a request may nest at most: what is read must be safe to write again."""
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 import uuid
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,8 +16,9 @@ from rendezvous.contract import (
     decode_announcement,
     decode_score,
 )
-from rendezvous.errors import ConfigurationError, ContractError
-from rendezvous.mailbox import Arrival, Key, Mailbox
+from rendezvous.decision import Decision, Endpoint
+from rendezvous.errors import BusUnavailable, ConfigurationError, ContractError
+from rendezvous.mailbox import Key, Mailbox
 from rendezvous.policy.port import Answer, Exhausted, Wait
 from rendezvous.roster import Roster
 
@@ -27,66 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from rendezvous.bus.port import Bus, Listening
-    from rendezvous.policy.port import Candidate, Policy, Verdict
+    from rendezvous.policy.port import Candidate, Verdict
 
 log = logging.getLogger(__name__)
 
-RESERVE_SHARE = 0.05
-RESERVE_LEAST = 0.002
 EXPIRY_PERIOD = 0.25
 TIMER_RESOLUTION = 0.002
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A business question that several models answer.
-
-    Attributes:
-        name: Its name in URLs, metrics and the record.
-        topic: The topic on which its requests are published.
-        policy: Which score to answer with.
-        deadline: Seconds after a request's arrival at which its answer has left, at the latest.
-
-    Raises:
-        ConfigurationError: The deadline leaves no time to decide in.
-    """
-
-    name: str
-    topic: str
-    policy: Policy
-    deadline: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.budget < math.inf:
-            raise ConfigurationError(f"deadline: must be more than {RESERVE_LEAST * 1000:g} ms")
-
-    @property
-    def budget(self) -> float:
-        """Seconds to decide in: the deadline less a reserve for the way back (5 %, >= 2 ms)."""
-        return self.deadline - max(RESERVE_SHARE * self.deadline, RESERVE_LEAST)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The record of one choice.
-
-    Attributes:
-        request: As it was published.
-        score: The chosen one; ``None`` where nothing acceptable came.
-        reason: Why this one, in one word of the policy; ``exhausted`` for none.
-        policy: The policy's name.
-        elapsed: Seconds from the request's arrival to the choice.
-        arrivals: All scores seen until then, in the order they came.
-        missing: The models that were awaited and had not come.
-    """
-
-    request: Request
-    score: Score | None
-    reason: str
-    policy: str
-    elapsed: float
-    arrivals: tuple[Arrival, ...]
-    missing: tuple[Candidate, ...]
+REMEMBERED = 20_000
+"""Requests of which a late score is still known to be one of ours."""
 
 
 class Observer(Protocol):
@@ -96,7 +43,10 @@ class Observer(Protocol):
         """Take note of a choice, or that nothing could be chosen."""
 
     def arrived(self, score: Score, state: str) -> None:
-        """Take note of a score; ``state``: ``in_time``, ``late``, ``error`` or ``duplicate``."""
+        """Take note of a score.
+
+        ``state``: ``in_time``, ``late``, ``error``, ``duplicate``, or ``foreign`` (not asked here).
+        """
 
     def unreadable(self, topic: str) -> None:
         """Take note of a message of ``topic`` that is no score, or no announcement."""
@@ -163,8 +113,11 @@ class Rendezvous:
         self._roster = Roster()
         self._seen: dict[str, Mapping[Key, Candidate]] = {}
         self._open: dict[str, _Open] = {}
+        self._closed: dict[str, str] = {}  # ids of the last requests, and their endpoints
         self.listening = False
         """Whether scores and announcements are being read."""
+        self.publishing = True
+        """Whether the bus took the last request of which this is known."""
 
     @property
     def in_flight(self) -> int:
@@ -233,7 +186,7 @@ class Rendezvous:
                 given.
 
         Raises:
-            BusError: The request could not be published.
+            BusError: The request could not be published, or not within the deadline.
             ConfigurationError: There is no such endpoint, or ``message_id`` is in flight.
             ContractError: JSON has no way to write a value of ``model_input``.
         """
@@ -250,13 +203,24 @@ class Rendezvous:
         try:
             self._set_timer(entry, asked.budget)
             published = self._bus.publish(asked.topic, request.encode(), key=message_id)
-            published.add_done_callback(partial(_fail, choice))
+            published.add_done_callback(partial(self._published, choice))
             verdict = await choice
+            if isinstance(verdict, Exhausted) and not published.done():
+                self.publishing = False
+                raise BusUnavailable("the bus did not take the request within the deadline")
         finally:
             del self._open[message_id]
+            self._remember(message_id, endpoint)
             if entry.timer:
                 entry.timer.cancel()
         return self._record(entry, request, verdict)
+
+    def _published(self, choice: asyncio.Future[Verdict], published: asyncio.Future[None]) -> None:
+        """Fail the request when it could not be published, unless it is answered already."""
+        error = None if published.cancelled() else published.exception()
+        self.publishing = error is None
+        if error is not None and not choice.done():
+            choice.set_exception(error)
 
     def _request(self, endpoint: Endpoint, model_input: dict[str, Any], message_id: str) -> Request:
         now = time.time()
@@ -332,10 +296,8 @@ class Rendezvous:
         score = decode_score(payload)
         entry = self._open.get(score.message_id)
         now = self._clock()
-        if entry is None:  # normal: another model's was good enough
-            if score.endpoint is not None and score.endpoint in self.endpoints:
-                self._roster.scored(score.endpoint, score.model, now)
-            self._observer.arrived(score, "late")
+        if entry is None:
+            self._deliver_late(score, now)
             return
         self._roster.scored(entry.endpoint.name, score.model, now)
         elapsed = now - entry.arrived
@@ -345,8 +307,22 @@ class Rendezvous:
         self._observer.arrived(score, "error" if score.error else "in_time")
         self._decide(entry, elapsed)
 
+    def _deliver_late(self, score: Score, now: float) -> None:
+        """Count a score that nobody waits for: normal, where another model's was good enough."""
+        endpoint = self._closed.get(score.message_id)
+        if endpoint is not None:
+            self._roster.scored(endpoint, score.model, now)
+        self._observer.arrived(score, "late" if endpoint else "foreign")
+
+    def _remember(self, message_id: str, endpoint: str) -> None:
+        self._closed[message_id] = endpoint
+        if len(self._closed) > REMEMBERED:
+            del self._closed[next(iter(self._closed))]
+
     def _introduce(self, payload: bytes) -> None:
         announcement = decode_announcement(payload)
+        if announcement.endpoint not in self.endpoints:
+            return
         self._roster.announced(announcement, self._clock())
         self._drop_gone(announcement.endpoint)
 
@@ -373,10 +349,3 @@ class Rendezvous:
         await stop.wait()
         while self._open:
             await asyncio.sleep(0.005)
-
-
-def _fail(choice: asyncio.Future[Verdict], published: asyncio.Future[None]) -> None:
-    """Fail the request when it could not be published, unless it is answered already."""
-    error = None if published.cancelled() else published.exception()
-    if error is not None and not choice.done():
-        choice.set_exception(error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from rendezvous.errors import BusRefused
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRIES = 3
+
+KEEPER = "dead-letter"
+"""The group for which the bus keeps dead letters until somebody reads them as its member."""
 
 
 def dead_letter_topic(topic: str) -> str:
@@ -34,6 +39,7 @@ class Undertaker:
     def __init__(self, bus: Bus, buried: Callable[[str], None]) -> None:
         self._bus = bus
         self._buried = buried
+        self._kept: set[str] = set()
 
     async def refuse(self, deliveries: Deliveries, delivery: Delivery, reason: str) -> None:
         """Give ``delivery`` another try, or bury it when it had ``TRIES``."""
@@ -42,20 +48,39 @@ class Undertaker:
         else:
             await self.bury(deliveries, delivery, reason)
 
-    async def bury(self, deliveries: Deliveries, delivery: Delivery, reason: str) -> None:
-        """Move ``delivery`` to the dead-letter topic at once. Raises: BusError."""
+    async def bury(self, deliveries: Deliveries, delivery: Delivery, reason: str) -> bool:
+        """Move ``delivery`` to the dead-letter topic at once.
+
+        Returns:
+            Whether it is there. Where the bus refuses that too, it is handed back.
+
+        Raises:
+            BusUnavailable: ``delivery`` is neither acked nor handed back.
+        """
         properties = {
             **delivery.properties,
             "reason": reason[:500],
             "originTopic": delivery.topic,
             "tries": str(delivery.tries),
         }
-        await self._bus.publish(
-            dead_letter_topic(delivery.topic),
-            delivery.payload,
-            key=delivery.key,
-            properties=properties,
-        )
+        topic = dead_letter_topic(delivery.topic)
+        try:
+            await self._keep(topic)
+            await self._bus.publish(
+                topic, delivery.payload, key=delivery.key, properties=properties
+            )
+        except BusRefused as error:
+            log.error("can not bury a message of %s: %s", delivery.topic, error)  # noqa: TRY400 - the reason is the message
+            await deliveries.nack(delivery)
+            return False
         await deliveries.ack([delivery])
         self._buried(delivery.topic)
         log.warning("buried a message of %s: %s", delivery.topic, reason)
+        return True
+
+    async def _keep(self, topic: str) -> None:
+        """Make sure that a group is there: a bus may delete what nobody has subscribed to."""
+        if topic not in self._kept:
+            async with self._bus.subscribe([topic], KEEPER, start="earliest"):
+                pass
+            self._kept.add(topic)

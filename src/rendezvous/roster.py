@@ -25,12 +25,17 @@ MISSES = 3
 """Requests running that a model which never announced itself may miss before it is out."""
 
 
+FORGOTTEN = 60.0
+"""Seconds after which a model that is out is forgotten."""
+
+
 @dataclass(slots=True)
 class _Member:
     candidate: Candidate
     replicas: dict[str, float] = field(default_factory=dict)  # instance -> last heard of
     announces: bool = False
     misses: int = 0
+    heard: float = 0.0
 
     def live(self, now: float) -> bool:
         if not self.announces:
@@ -57,6 +62,7 @@ class Roster:
         member = members.setdefault((candidate.name, candidate.version), _Member(candidate))
         member.candidate = candidate
         member.announces = True
+        member.heard = now
         if announcement.state == "serving":
             member.replicas[announcement.instance] = now
         else:
@@ -69,10 +75,12 @@ class Roster:
         members = self._members.setdefault(endpoint, {})
         member = members.get(key)
         if member is not None and not member.misses:
+            member.heard = now
             return  # nothing new: the common case
         if member is None:
             member = members[key] = _Member(Candidate(*key, model.role or "production"))
         member.misses = 0
+        member.heard = now
         self._refresh(endpoint, now)
 
     def missed(self, endpoint: str, keys: Collection[Key], now: float) -> None:
@@ -88,8 +96,11 @@ class Roster:
         return self._live.get(endpoint, {})
 
     def expire(self, now: float) -> None:
-        """Take out whoever has been silent for too long."""
-        for endpoint in self._members:
+        """Take out whoever has been silent for too long, and forget who has been out for long."""
+        for endpoint, members in self._members.items():
+            for key, member in list(members.items()):
+                if not member.live(now) and now - member.heard > FORGOTTEN:
+                    del members[key]
             self._refresh(endpoint, now)
 
     def _refresh(self, endpoint: str, now: float) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import start_http_server
@@ -21,7 +23,7 @@ from rendezvous.errors import (
 from rendezvous.telemetry import Metrics, configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from rendezvous.bus.port import Bus
     from rendezvous.settings import Settings
@@ -35,6 +37,23 @@ LONGEST_PAUSE = 2.0
 
 LAST_SECONDS = 8.0
 """What a part has to finish what is in hand when it is stopped; the bus may be away for good."""
+
+
+@dataclass(slots=True)
+class Fuse:
+    """Stops this process in order, as a signal would, when a part of it can not go on."""
+
+    blown: bool = False
+
+    def blow(self) -> None:
+        """Stop it."""
+        self.blown = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def watch(self, part: asyncio.Task[None]) -> None:
+        """Blow if ``part``, which is done, has failed."""
+        if not part.cancelled() and part.exception():
+            self.blow()
 
 
 async def supervise(name: str, run: Run, stop: asyncio.Event) -> None:
@@ -81,6 +100,21 @@ async def _run(name: str, run: Run, stop: asyncio.Event) -> None:
         log.error("%s did not stop in time; what it has in hand comes again", name)  # noqa: TRY400 - the trace says where it waited, not why
     finally:
         watching.cancel()
+
+
+def together(parts: Sequence[Run]) -> Run:
+    """Return one part that is several; when one of them fails, so do all."""
+
+    async def run(stop: asyncio.Event) -> None:
+        tasks = [asyncio.ensure_future(part(stop)) for part in parts]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    return run
 
 
 async def _pause(seconds: float, stop: asyncio.Event) -> None:

@@ -17,11 +17,13 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rendezvous.contract import REPLY_TOPICS
 from rendezvous.errors import ConfigurationError
 
 S = TypeVar("S", bound="Settings")
@@ -46,7 +48,7 @@ def _split(value: Any) -> Any:
     return value
 
 
-Topics = Annotated[tuple[str, ...], NoDecode, Field(min_length=1)]
+Names = Annotated[tuple[str, ...], NoDecode, Field(min_length=1)]
 
 
 class Settings(BaseSettings):
@@ -96,15 +98,15 @@ class FrontEndSettings(Settings):
     host: str = _named("host", default="127.0.0.1", description="Address to listen on.")
     port: int = _named("port", default=8000, ge=0, le=65535, description="Port to listen on.")
     reply_topic: str = _named(
-        "reply_topic", "RET_TOPIC", default="score",
-        description="The return address: `score` or `score-<name>`. Front ends may share one; with "
-        "one each, none reads the scores of the others' requests.",
+        "reply_topic", "RET_TOPIC", default="",
+        description="The return address, if not the configuration's topic `score`. Front ends may "
+        "share one; with `score-<name>` for each, none reads the scores of the others' requests.",
     )  # fmt: skip
     deadline: float | None = _named(
         "deadline", "SCORE_TIMEOUT", "TIMEOUT", default=None, gt=0, le=3600,
         description="Seconds; in place of every endpoint's deadline_ms.",
     )  # fmt: skip
-    allowed_hosts: Topics = _named(
+    allowed_hosts: Names = _named(
         "allowed_hosts", default=("localhost", "127.0.0.1", "[::1]"),
         description="Names in the Host header that are served, separated by commas; `*` for any.",
     )  # fmt: skip
@@ -129,7 +131,7 @@ class ModelSettings(Settings):
         "role", default="production", description="The model's role on the endpoint."
     )
     reply_topics: str = _named(
-        "reply_topics", default=r"score(-[A-Za-z0-9_.-]{1,64})?",
+        "reply_topics", default=REPLY_TOPICS,
         description="Pattern that a request's return address must match.",
     )  # fmt: skip
     max_batch: int = _named(
@@ -162,7 +164,7 @@ class DecoySettings(Settings):
     """The decoy."""
 
     name: str = _named("name", "MODEL_NAME", default="decoy", description="Its group; stable.")
-    topics: Topics = _named(
+    topics: Names = _named(
         "topics", "CONSUMER_TOPIC", default=("iris",),
         description="Topics whose inputs it records, separated by commas.",
     )  # fmt: skip
@@ -176,7 +178,7 @@ class DecoySettings(Settings):
 class ConnectorSettings(Settings):
     """What both connectors need to know."""
 
-    topics: Topics = _named(
+    topics: Names = _named(
         "topics", "CONSUMER_TOPIC", default=("decoy",),
         description="Topics to archive, separated by commas.",
     )  # fmt: skip
@@ -209,12 +211,23 @@ class ElasticsearchConnectorSettings(ConnectorSettings):
     elasticsearch: str = _named(
         "elasticsearch", default="http://127.0.0.1:9200", description="Elasticsearch, as a URL."
     )
-    index: str = _named(
-        "index", "ELASTIC_INDEX", default="decoy-log", description="The index to write to."
-    )
+    index: Names = _named(
+        "index", "ELASTIC_INDEX", default=("decoy-log",),
+        description="The index to write to: one for all topics, or one for each, in their order.",
+    )  # fmt: skip
     api_key: SecretStr | None = _named(
         "elasticsearch_api_key", default=None, description="API key, where security is on."
     )
+
+    _split_index = field_validator("index", mode="before")(_split)
+
+    @field_validator("index")
+    @classmethod
+    def _one_or_one_each(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        topics = info.data.get("topics", ())  # missing where they are wrong themselves
+        if topics and len(value) > 1 and not len(value) == len(topics) == len(set(topics)):
+            raise ValueError("must be one for all topics, or one for each of different topics")
+        return value
 
     @model_validator(mode="before")
     @classmethod

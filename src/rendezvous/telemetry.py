@@ -13,8 +13,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rendezvous.contract import Score
-    from rendezvous.core import Decision, Endpoint
+    from rendezvous.contract import ModelProvenance, Score
+    from rendezvous.decision import Decision, Endpoint
+
+MODELS_MOST = 200
+"""Models that are counted apart; a sender that invents names must not fill the memory."""
 
 LogFormat = Literal["text", "json"]
 _SECONDS = (
@@ -53,13 +56,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+class TextFormatter(logging.Formatter):
+    """Lines for people. Foreign text cannot forge one: control characters in it are escaped."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Return the line, without the trace that may follow it."""
+        return super().formatMessage(record).translate(_ESCAPES)
+
+
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
 def configure_logging(level: str = "INFO", style: LogFormat = "text") -> None:
     """Send all logs to standard error: lines for people, or ``json`` for machines."""
     out = logging.StreamHandler(sys.stderr)
-    if style == "json":
-        out.setFormatter(JsonFormatter())
-    else:
-        out.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    out.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level, handlers=[out], force=True)
     for noisy in ("elastic_transport", "httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
@@ -71,6 +85,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        self._models: set[tuple[str, str]] = set()
         self._requests = self._counter(
             "requests", "Requests decided, by what became of them.", "endpoint outcome reason"
         )
@@ -82,7 +97,7 @@ class Metrics:
         )
         self._scores = self._counter(
             "scores",
-            "Scores received: in_time, error, duplicate, late (or another front end's).",
+            "Scores received: in_time, late, error, duplicate, foreign (another front end's).",
             "model version state",
         )
         self._worked = self._counter(
@@ -134,12 +149,19 @@ class Metrics:
         self._requests.labels(endpoint.name, outcome, decision.reason).inc()
         self._duration.labels(endpoint.name).observe(decision.elapsed)
         if decision.score:
-            model = decision.score.model
-            self._answers.labels(endpoint.name, model.model_name, model.model_version).inc()
+            self._answers.labels(endpoint.name, *self._named(decision.score.model)).inc()
 
     def arrived(self, score: Score, state: str) -> None:
         """Count a score that came to the rendezvous server."""
-        self._scores.labels(score.model.model_name, score.model.model_version, state).inc()
+        self._scores.labels(*self._named(score.model), state).inc()
+
+    def _named(self, model: ModelProvenance) -> tuple[str, str]:
+        """Return the labels of a model; of too many, all later ones are counted as one."""
+        key = (model.model_name, str(model.model_version))
+        if key not in self._models and len(self._models) >= MODELS_MOST:
+            return ("other", "")
+        self._models.add(key)
+        return key
 
     def worked(self, model: str, version: int, outcome: str, number: int) -> None:
         """Count requests that a worker took."""

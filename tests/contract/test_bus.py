@@ -5,10 +5,13 @@ import subprocess
 import sys
 import time
 
+import pulsar
 import pytest
+from _pulsar import MessageBuilder
 
 from rendezvous.bus.factory import connect
 from rendezvous.bus.memory import MemoryBus
+from rendezvous.bus.pulsar import writing
 from rendezvous.errors import BusRefused, BusUnavailable, ConfigurationError
 from rendezvous.testing.bus_suite import BusSuite, numbered, payloads, take, topic  # noqa: F401 - a fixture
 from rendezvous.testing.processes import free_port
@@ -21,6 +24,31 @@ class TestMemoryBus(BusSuite):
         assert isinstance(bus, MemoryBus)
         yield bus
         await bus.aclose()
+
+    async def test_what_nobody_reads_is_kept_up_to_a_limit_and_then_refused_for_all(self, topic):  # noqa: F811
+        bus = MemoryBus(limit=3)
+        async with bus.subscribe([topic], "reads") as reads, bus.subscribe([topic], "sleeps"):
+            await asyncio.gather(*[bus.publish(topic, payload) for payload in numbered(3)])
+            assert payloads(await take(reads, 3)) == numbered(3)
+            with pytest.raises(BusUnavailable, match="wait for sleeps"):
+                await bus.publish(topic, b"too many")
+            await bus.publish(f"{topic}-other", b"another topic")
+            assert list(await reads.receive(max_wait=0.0)) == []
+            assert bus.backlog(topic, "sleeps") == 3
+            async with bus.subscribe([topic], "sleeps") as wakes:
+                await wakes.ack(await take(wakes, 1))
+            await bus.publish(topic, b"there is room again")
+            assert payloads(await take(reads, 1)) == [b"there is room again"]
+
+    async def test_what_is_handed_back_to_a_full_group_is_kept(self, topic):  # noqa: F811
+        bus = MemoryBus(limit=2)
+        async with bus.subscribe([topic], "g") as stays:
+            async with bus.subscribe([topic], "g") as leaves:
+                await asyncio.gather(*[bus.publish(topic, payload) for payload in numbered(2)])
+                nacked, _ = await take(leaves, 2)
+                await asyncio.gather(*[bus.publish(topic, payload) for payload in (b"2", b"3")])
+                await leaves.nack(nacked)
+            assert sorted(payloads(await take(stays, 4))) == numbered(4)
 
 
 @pytest.mark.pulsar
@@ -43,6 +71,106 @@ class TestPulsarBus(BusSuite):
         with pytest.raises(BusRefused):
             await bus.publish(topic, b"x")
         await bus.aclose()
+
+    async def test_what_is_no_message_is_refused_and_harms_no_other(self, bus, topic):  # noqa: F811
+        async with bus.subscribe([topic], "g") as member:
+            before, refused, after = [
+                bus.publish(topic, payload, key=key)
+                for payload, key in [(b"before", "k"), (b"x", "\ud800"), (b"after", "k")]
+            ]
+            await asyncio.gather(before, after)
+            with pytest.raises(BusRefused, match="no such message"):
+                await refused
+            assert payloads(await take(member, 2)) == [b"before", b"after"]
+
+    @pytest.mark.parametrize("spoilt", ["key", "name", "value"])
+    async def test_a_message_whose_key_or_properties_are_no_text_comes_without_them(
+        self,
+        bus,
+        pulsar_url,
+        topic,  # noqa: F811
+        caplog,
+        spoilt,
+    ):
+        foreign = MessageBuilder().content(b"foreign")
+        if spoilt == "key":
+            foreign.partition_key(b"\xff").property("why", "weil")
+        else:
+            foreign.partition_key("k")
+            foreign.property(b"\xff", "v") if spoilt == "name" else foreign.property("n", b"\xff")
+        async with bus.subscribe([topic], "g") as member, bus.listen(topic) as listener:
+            await bus.publish(topic, b"before", key="k", properties={"why": "weil"})
+            await asyncio.to_thread(send_raw, pulsar_url, topic, foreign)
+            await bus.publish(topic, b"after", key="k", properties={"why": "weil"})
+            for reader in (member, listener):
+                got = await take(reader, 3)
+                assert payloads(got) == [b"before", b"foreign", b"after"]
+                assert [d.key for d in got] == ["k", None, "k"]
+                assert [dict(d.properties) for d in got] == [{"why": "weil"}, {}, {"why": "weil"}]
+                assert f"a message of {topic}" in caplog.text
+                caplog.clear()
+                if reader is member:
+                    await member.ack([got[0], got[2]])
+                    await member.nack(got[1])
+            (again,) = await take(member, 1)
+            assert (again.payload, again.tries) == (b"foreign", 2)
+
+    async def test_a_member_of_several_topics_leaves_what_it_can_not_take_too(self, bus, topic):  # noqa: F811
+        topics = [f"{topic}-a", f"{topic}-b"]
+        async with bus.subscribe(topics, "g", prefetch=10):
+            for name in topics:
+                await asyncio.gather(*[bus.publish(name, payload) for payload in numbered(50)])
+            async with bus.subscribe(topics, "g", prefetch=10) as other:
+                assert len(await take(other, 100 - 20)) == 100 - 20
+
+    async def test_keeps_the_producers_of_few_topics_and_loses_nothing(
+        self,
+        bus,
+        topic,  # noqa: F811
+        monkeypatch,
+    ):
+        monkeypatch.setattr(writing, "PRODUCERS", 3)
+        topics = [f"{topic}-{number}" for number in range(8)]
+        outlets = bus._outlets
+        async with bus.subscribe(topics, "g") as member:
+            used = [outlets.of(name) for name in topics]
+            sent = [(name, payload) for payload in numbered(20) for name in topics]
+            await asyncio.gather(*[bus.publish(name, payload) for name, payload in sent])
+            await until(lambda: sum(outlet.producer.is_connected() for outlet in used) == 3)
+            assert len(outlets) == 3
+
+            for _ in range(2):
+                for name in (topics[0], *topics[4:]):  # the first is used each time
+                    await asyncio.gather(bus.publish(topics[0], b"x"), bus.publish(name, b"y"))
+            assert outlets.of(topics[0]).producer.is_connected()
+            got = await take(member, len(sent) + 20)
+        for name in topics:
+            came = [d.payload for d in got if d.topic == name and d.payload.isdigit()]
+            assert came == numbered(20)
+        assert len(got) == len(sent) + 20
+
+    async def test_a_producer_of_which_something_is_under_way_is_not_closed(
+        self,
+        bus,
+        topic,  # noqa: F811
+        monkeypatch,
+    ):
+        monkeypatch.setattr(writing, "PRODUCERS", 0)
+        async with bus.subscribe([topic], "g") as member:
+            for payload in numbered(50):
+                bus.publish(topic, payload).cancel()  # nobody waits, yet it is under way
+            assert payloads(await take(member, 50)) == numbered(50)
+        await until(lambda: len(bus._outlets) == 0)
+
+    async def test_only_the_outlet_that_failed_is_forgotten(self, bus, topic):  # noqa: F811
+        await bus.publish(topic, b"first")
+        failed = bus._outlets.of(topic)
+        bus._outlets.drop(failed)
+        await bus.publish(topic, b"second")
+        current = bus._outlets.of(topic)
+        assert current is not failed
+        bus._outlets.drop(failed)  # its second failure comes late
+        assert bus._outlets.of(topic) is current
 
     async def test_a_cancelled_subscribe_leaves_no_member_behind(self, bus, topic):  # noqa: F811
         async def join():
@@ -119,6 +247,26 @@ async def test_a_killed_broker_costs_nothing_that_was_confirmed(broker, topic): 
     assert len(confirmed) > 1000
 
 
+@pytest.mark.pulsar
+@pytest.mark.timeout(180)
+async def test_a_stop_while_the_broker_is_dead_is_prompt(broker, topic):  # noqa: F811
+    bus = connect(broker.url)
+    async with bus.subscribe([topic], "g") as member:
+        await bus.publish(topic, b"x")
+        assert payloads(await take(member, 1)) == [b"x"]
+        await asyncio.to_thread(broker.kill9)
+        try:
+            pending = bus.publish(topic, b"y")
+            opening = bus.publish(f"{topic}-new", b"z")
+            began = time.monotonic()
+            await bus.aclose()
+            assert time.monotonic() - began < 8
+        finally:
+            await asyncio.to_thread(broker.start)
+    for publish in (pending, opening):
+        assert isinstance(publish.exception(), BusUnavailable)
+
+
 async def test_a_broker_that_is_away_is_unavailable_and_does_not_hold_up_the_end():
     bus = connect(f"pulsar://127.0.0.1:{free_port()}")
     began = time.monotonic()
@@ -138,6 +286,17 @@ async def test_a_broker_that_is_away_is_unavailable_and_does_not_hold_up_the_end
 def test_a_wrong_url_is_a_clear_error(url):
     with pytest.raises(ConfigurationError, match="pulsar://"):
         connect(url)
+
+
+def send_raw(url, topic, builder):  # noqa: F811
+    """Publish what only a foreign client would."""
+    client = pulsar.Client(url, logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error))
+    try:
+        client.create_producer(f"persistent://public/default/{topic}")._producer.send(
+            builder.build()
+        )
+    finally:
+        client.close()
 
 
 async def until(condition, seconds=60.0):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from rendezvous.errors import BundleError, ModelError
 from rendezvous.model import bundle
@@ -13,6 +14,42 @@ from training.train import Plan, train
 
 def nothing(done, of):
     pass
+
+
+WHERE_WEIGHTS_ARE = ["MatMul", "Gemm", "Constant", "If"]
+
+
+def graph(kind, weights):
+    """Return the bytes of a model (n, 4) -> (n, 1) with its weights at one of those places."""
+    node = helper.make_node
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
+        for name, width in (("x", 4), ("y", 1))
+    )
+    product = node("MatMul", ["x", "w"], ["y"])
+    if kind == "Constant":
+        nodes = [node("Constant", [], ["w"], value=weights), product]
+    elif kind == "If":  # a subgraph, chosen by the input
+        branch = helper.make_graph([product], "branch", [], [y], initializer=[weights])
+        nodes = [
+            node("ReduceSum", ["x"], ["sum"], keepdims=0),
+            node("Cast", ["sum"], ["any"], to=TensorProto.BOOL),
+            node("If", ["any"], ["y"], then_branch=branch, else_branch=branch),
+        ]
+    else:
+        nodes = [node(kind, ["x", "w"], ["y"])]
+    initializers = [weights] if kind in {"MatMul", "Gemm"} else []
+    whole = helper.make_graph(nodes, "model", [x], [y], initializer=initializers)
+    opset = helper.make_opsetid("", 17)
+    return helper.make_model(whole, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+def external(location):
+    """Return weights that are in another file."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return tensor
 
 
 def trained(tmp_path_factory, dataset, kind, model_format):
@@ -51,6 +88,45 @@ class TestOnnxModel(ModelSuite):
         path = trained(tmp_path_factory, other, "DecisionTree", "onnx")
         with pytest.raises(BundleError, match="its input is not"):
             OnnxModel(model.manifest, (path / "model.onnx").read_bytes())
+
+
+class TestWeightsInAnotherFile:
+    """They are what no digest covers."""
+
+    @pytest.fixture
+    def manifest(self, tmp_path_factory):
+        path = trained(tmp_path_factory, "Housing", "DecisionTree", "onnx")
+        fields = bundle.read_manifest(path)
+        return fields.model_copy(update={"input": fields.input[:4]})
+
+    @pytest.fixture
+    def here(self, tmp_path, monkeypatch):
+        """The directory of the process, with the weights in it."""
+        monkeypatch.chdir(tmp_path)
+        np.ones((4, 1), np.float32).tofile(tmp_path / "w.bin")
+        return tmp_path
+
+    @pytest.mark.parametrize("kind", WHERE_WEIGHTS_ARE)
+    def test_are_refused_though_they_lie_where_the_process_runs(self, manifest, here, kind):
+        with pytest.raises(BundleError, match=r"m: no ONNX model: .*w\.bin"):
+            OnnxModel(manifest, graph(kind, external("w.bin")))
+
+    @pytest.mark.parametrize("kind", WHERE_WEIGHTS_ARE)
+    @pytest.mark.parametrize("up", ["../..", "../../..", "../../../.."])
+    def test_are_refused_by_a_path_that_leads_there_too(self, manifest, here, kind, up):
+        with pytest.raises(BundleError, match="no ONNX model"):
+            OnnxModel(manifest, graph(kind, external(f"{up}{here}/w.bin")))
+
+    @pytest.mark.parametrize("kind", WHERE_WEIGHTS_ARE)
+    def test_are_refused_by_an_absolute_path(self, manifest, here, kind):
+        with pytest.raises(BundleError, match="no ONNX model"):
+            OnnxModel(manifest, graph(kind, external(str(here / "w.bin"))))
+
+    @pytest.mark.parametrize("kind", WHERE_WEIGHTS_ARE)
+    def test_in_the_model_itself_are_taken(self, manifest, here, kind):
+        inside = helper.make_tensor("w", TensorProto.FLOAT, [4, 1], [2.0] * 4)
+        model = OnnxModel(manifest, graph(kind, inside))
+        assert model.predict(np.ones((2, 4), np.float32)).values.tolist() == [8.0, 8.0]
 
 
 class TestSklearnModel(ModelSuite):

@@ -1,5 +1,6 @@
 """Real servers: what they are started with, and that they start, crash and come back."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -161,6 +162,51 @@ def test_without_java_up_says_what_to_do(tmp_path, no_programs):
         Pulsar(tmp_path).start()
 
 
+class TestAServerThatIsNamed:
+    @pytest.mark.pulsar
+    def test_is_used_by_pulsar_up_and_none_is_started(self, tmp_path, pulsar_url):
+        up = cli(tmp_path, "pulsar", "up", RENDEZVOUS_TEST_PULSAR_URL=pulsar_url)
+        assert (up.returncode, up.stdout, up.stderr) == (0, f"using the one at {pulsar_url}\n", "")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.elasticsearch
+    @pytest.mark.parametrize("end", ["", "/"])
+    def test_is_used_by_elasticsearch_up_and_none_is_started(
+        self, tmp_path, elasticsearch_url, end
+    ):
+        url = elasticsearch_url + end
+        up = cli(tmp_path, "elasticsearch", "up", RENDEZVOUS_TEST_ELASTICSEARCH_URL=url)
+        assert (up.returncode, up.stdout, up.stderr) == (0, f"using the one at {url}\n", "")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("name", "scheme"), [("pulsar", "pulsar"), ("elasticsearch", "http")], ids=lambda each: each
+    )
+    def test_must_answer(self, tmp_path, name, scheme):
+        variable = f"RENDEZVOUS_TEST_{name.upper()}_URL"
+        with socket.socket() as silent:  # bound and not listening: nobody else can take the port
+            silent.bind(("127.0.0.1", 0))
+            url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+            up = cli(tmp_path, name, "up", **{variable: url})
+        assert (up.returncode, up.stdout) == (1, "")
+        [line] = up.stderr.splitlines()
+        assert f"does not answer at {url}" in line
+        assert variable in line
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["pulsar", "elasticsearch"])
+    @pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1:1", "http://[", "pulsar://"])
+    def test_must_be_a_url(self, tmp_path, name, url):
+        up = cli(tmp_path, name, "up", **{f"RENDEZVOUS_TEST_{name.upper()}_URL": url})
+        assert up.returncode == 1
+        assert len(up.stderr.splitlines()) == 1
+
+    def test_must_be_elasticsearch_and_not_another_that_answers(self, monkeypatch):
+        for answer in (None, "", "[]", "3", "ok", '{"status": 200}', '{"status": "red"}', "{}"):
+            monkeypatch.setattr(elasticsearch, "get", lambda url, answer=answer: answer)
+            assert not Elasticsearch.answers("http://127.0.0.1:9200")
+
+
 @pytest.mark.pulsar
 @pytest.mark.timeout(400)
 def test_pulsar_by_the_command_line(tmp_path, pulsar_server):
@@ -239,11 +285,15 @@ def test_a_broker_that_does_not_start_says_the_end_of_its_log(tmp_path, pulsar_s
         Pulsar(directory).start()
 
 
-def cli(directory, *arguments):
+def cli(directory, *arguments, **variables):
+    """Run the command; of the variables that name running servers it sees only those given."""
     command = [sys.executable, "-m", "deploy.servers", *map(str, arguments)]
+    named = {Pulsar.url_variable, Elasticsearch.url_variable}
+    env = {name: value for name, value in os.environ.items() if name not in named}
     return subprocess.run(
         [*command, "--directory", str(directory)],
         cwd=ROOT,
+        env=env | variables,
         check=False,
         capture_output=True,
         text=True,

@@ -100,6 +100,7 @@ class TestWrongSettings:
             ("services.model", "MODEL_VERSION", "one"),
             ("services.log_connector", "THRESHOLD", "0"),
             ("services.elasticsearch_connector", "RENDEZVOUS_TIMEOUT", "soon"),
+            ("services.elasticsearch_connector", "RENDEZVOUS_INDEX", "decoy-log,score-log"),
         ],
     )
     def test_of_one_service_do_so_too_under_the_originals_names(self, module, variable, value):

@@ -19,7 +19,8 @@ from rendezvous.contract import (
     decode_request,
     encode_score,
 )
-from rendezvous.core import Endpoint, Rendezvous
+from rendezvous.core import Rendezvous
+from rendezvous.decision import Endpoint
 from rendezvous.frontend.app import Served, create_app
 from rendezvous.policy import Newest
 from rendezvous.schema import InputField

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import joblib
 import pytest
@@ -121,6 +122,63 @@ def test_nothing_is_left_of_a_bundle_that_cannot_be_written(tmp_path, path, monk
     assert [p.name for p in path.parent.iterdir()] == ["1"]
     monkeypatch.undo()
     bundle.load(path)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("which", [1, 2])
+def test_what_was_there_stays_when_it_cannot_be_replaced(tmp_path, path, monkeypatch, error, which):
+    before = contents(path)
+    renames = iter(range(1, 10))
+    rename = Path.rename
+
+    def failing(self, target):
+        if next(renames) == which:
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises((BundleError, KeyboardInterrupt)):
+        make(tmp_path, replace=True)
+    monkeypatch.undo()
+    assert contents(path) == before
+    assert [p.name for p in path.parent.iterdir()] == ["1"]
+    bundle.load(path)
+
+
+def test_an_interrupt_right_after_a_rename_leaves_one_whole_bundle(tmp_path, path, monkeypatch):
+    rename = Path.rename
+
+    def interrupted(self, target):
+        rename(self, target)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, replace=True)
+    assert [p.name for p in path.parent.iterdir()] == ["1"]
+    bundle.load(path)
+
+
+def test_what_was_there_is_kept_aside_when_it_cannot_even_be_put_back(tmp_path, path, monkeypatch):
+    before = contents(path)
+    rename = Path.rename
+
+    def failing(self, target):
+        if Path(target) == path:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(BundleError, match="Input/output error"):
+        make(tmp_path, replace=True)
+    [kept] = path.parent.iterdir()
+    assert kept.name.endswith("-retired")
+    assert contents(kept) == before
+
+
+def contents(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 class Evil:

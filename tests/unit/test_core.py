@@ -11,7 +11,8 @@ import pytest
 
 from rendezvous.bus.memory import MemoryBus
 from rendezvous.contract import decode_request
-from rendezvous.core import Endpoint, Rendezvous
+from rendezvous.core import Rendezvous
+from rendezvous.decision import Endpoint
 from rendezvous.errors import BusError, BusUnavailable, ConfigurationError, ContractError
 from rendezvous.policy import STRANGER, Answer, Newest, Priority, Rank, Wait
 from rendezvous.roster import MISSES, SILENCE

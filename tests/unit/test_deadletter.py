@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rendezvous.bus.memory import MemoryBus
-from rendezvous.deadletter import TRIES, Undertaker, dead_letter_topic
-from rendezvous.errors import BusUnavailable
+from rendezvous.deadletter import KEEPER, TRIES, Undertaker, dead_letter_topic
+from rendezvous.errors import BusRefused, BusUnavailable
 
 
 @asynccontextmanager
@@ -83,4 +83,52 @@ async def test_a_message_that_can_not_be_buried_is_not_acked():
             await undertaker.bury(reader, delivery, "nobody can read it")
 
     assert bus.backlog("iris", "dt") == 1
+    assert buried == []
+
+
+async def test_dead_letters_wait_for_somebody_to_read_them():
+    bus = MemoryBus()
+    async with bus.subscribe(["iris"], "dt") as reader:
+        for payload in (b"one", b"two"):
+            bus.publish("iris", payload)
+        undertaker = Undertaker(bus, [].append)
+        for delivery in await reader.receive():
+            assert await undertaker.bury(reader, delivery, "nobody can read it")
+
+    async with bus.subscribe([dead_letter_topic("iris")], KEEPER) as late:
+        assert [d.payload for d in await late.receive(max_wait=1.0)] == [b"one", b"two"]
+
+
+async def test_a_message_whose_burial_is_refused_is_handed_back(caplog):
+    class NoGrave(MemoryBus):
+        def publish(self, topic, payload, **rest):
+            if topic == "iris":
+                return super().publish(topic, payload, **rest)
+            done = asyncio.get_running_loop().create_future()
+            done.set_exception(BusRefused("too large"))
+            return done
+
+    async with poisoned(NoGrave()) as (undertaker, reader, _, buried):
+        (delivery,) = await reader.receive()
+        assert not await undertaker.bury(reader, delivery, "nobody can read it")
+
+        (again,) = await reader.receive(max_wait=1.0)
+    assert again.tries == delivery.tries + 1
+    assert buried == []
+    assert "can not bury a message of iris: too large" in caplog.text
+
+
+async def test_a_message_is_handed_back_where_its_topic_of_dead_letters_is_refused():
+    class NoGraveyard(MemoryBus):
+        def subscribe(self, topics, group, **rest):
+            if group == KEEPER:
+                raise BusRefused("no right")
+            return super().subscribe(topics, group, **rest)
+
+    async with poisoned(NoGraveyard()) as (undertaker, reader, letters, buried):
+        (delivery,) = await reader.receive()
+        assert not await undertaker.bury(reader, delivery, "nobody can read it")
+
+        assert len(await reader.receive(max_wait=1.0)) == 1
+        assert await letters.receive(max_wait=0.0) == []
     assert buried == []

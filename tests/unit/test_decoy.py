@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rendezvous.bus.memory import MemoryBus
-from rendezvous.errors import BusUnavailable
+from rendezvous.errors import BusRefused, BusUnavailable
 from rendezvous.model.decoy import STOP_CHECK, Decoy
 from tests.unit.scores import request
 
@@ -131,6 +131,30 @@ class TestNothingIsLost:
 
         assert failures == [b"a"]
         assert sorted(delivery.payload for delivery in found) == [b"a", b"b"]
+        assert bus.backlog("iris", "decoy") == 0
+
+    async def test_an_input_that_can_never_be_recorded_is_buried_and_the_others_go_on(self):
+        class Small(MemoryBus):
+            def publish(self, topic, payload, **rest):
+                if topic == "decoy" and len(payload) > 3:
+                    done = asyncio.get_running_loop().create_future()
+                    done.set_exception(BusRefused("too large"))
+                    return done
+                return super().publish(topic, payload, **rest)
+
+        bus, buried = Small(), []
+        async with (
+            bus.subscribe(["iris-dead-letter"], "test") as letters,
+            recording(bus, buried=buried.append) as records,
+        ):
+            bus.publish("iris", b"large")
+            bus.publish("iris", b"fit")
+            (record,) = await next_records(records, 1)
+            (letter,) = await next_records(letters, 1)
+
+        assert (record.payload, letter.payload) == (b"fit", b"large")
+        assert letter.properties["reason"] == "too large"
+        assert buried == ["iris"]
         assert bus.backlog("iris", "decoy") == 0
 
     async def test_what_came_while_it_was_down_is_recorded_when_it_is_up_again(self):

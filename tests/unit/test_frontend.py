@@ -98,7 +98,7 @@ class TestTheDecision:
             answer = (await front.predict()).json()
         assert answer["modelResult"] == {"modelName": "lr", "result": 0}
         seen = {score["model"]: score for score in answer["decision"]["scores"]}
-        assert seen["dt"]["error"] == "no such flower"
+        assert seen["dt"]["error"] == "ModelError"
         assert "result" not in seen["dt"]
 
     async def test_names_the_models_that_had_not_come(self):
@@ -130,14 +130,14 @@ class TestNothingAcceptable:
         assert uuid.UUID(problem["messageId"])
         assert sorted(problem["reasons"]) == [
             "dt version 1: did not score in time",
-            "lr version 0: no such flower",
+            "lr version 0: ModelError",
         ]
 
     async def test_is_told_at_once_when_every_model_has_failed(self):
         async with front_end(Script(say=refuse), deadline=60) as front:
             response = await front.predict()
         assert response.status_code == 504
-        assert response.json()["reasons"] == ["dt version 1: no such flower"]
+        assert response.json()["reasons"] == ["dt version 1: ModelError"]
 
     async def test_says_why_a_score_that_came_may_not_answer(self):
         shadow = Script("next", 9, "shadow", say=lambda _: 9)
@@ -272,7 +272,9 @@ class TestOperations:
         assert response.json()["missing"] == ["endpoint housing: no live model"]
 
     def test_what_is_missing_names_the_bus_too(self):
-        assert missing_parts(listening=False, models={"iris": ["dt@1"], "housing": []}) == [
+        assert missing_parts(
+            listening=False, publishing=True, models={"iris": ["dt@1"], "housing": []}
+        ) == [
             "bus: scores are not being read",
             "endpoint housing: no live model",
         ]
@@ -340,6 +342,14 @@ class TestOpenApi:
         assert list(shown) == list(real)
         assert list(shown["decision"]) == list(real["decision"])
         assert list(shown["decision"]["scores"][0]) == list(real["decision"]["scores"][0])
+
+    @pytest.mark.parametrize("endpoint", ["iris", "housing"])
+    def test_shows_an_answer_that_names_no_model_of_another_endpoint(self, spec, endpoint):
+        responses = spec["paths"][f"/endpoints/{endpoint}/predict"]["post"]["responses"]
+        shown = responses["200"]["content"]["application/json"]["example"]
+        assert shown["modelResult"] == {"modelName": f"{endpoint}-model", "result": 1}
+        assert shown["decision"]["model"] == shown["decision"]["scores"][0]["model"]
+        assert shown["decision"]["model"] == f"{endpoint}-model"
 
     def test_says_which_version_of_rendezvous_it_is(self, spec):
         assert spec["info"]["version"] == version("rendezvous-serving")

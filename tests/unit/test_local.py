@@ -8,7 +8,8 @@ import pytest
 from rendezvous import local as module
 from rendezvous.bus.memory import MemoryBus
 from rendezvous.contract import record_id
-from rendezvous.core import Endpoint, Rendezvous
+from rendezvous.core import Rendezvous
+from rendezvous.decision import Endpoint
 from rendezvous.errors import BusUnavailable, SinkError
 from rendezvous.local import Local
 from rendezvous.model.decoy import Decoy

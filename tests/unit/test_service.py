@@ -21,7 +21,7 @@ from rendezvous.errors import (
     SinkError,
     SinkUnavailable,
 )
-from rendezvous.service import LONGEST_PAUSE, run_service, supervise
+from rendezvous.service import LONGEST_PAUSE, run_service, supervise, together
 from rendezvous.settings import Settings
 
 SOON = 10.0
@@ -209,6 +209,51 @@ class TestAPart:
             await supervised
 
         assert ended == [True]
+
+
+class TestSeveralPartsTogether:
+    async def test_run_at_once_and_end_when_all_have_come_to_their_end(self, stop):
+        async def run(stop):
+            await soon(barrier.wait())
+            ended.append(True)
+
+        barrier, ended = asyncio.Barrier(2), []
+        await soon(together([run, run])(stop))
+
+        assert ended == [True, True]
+
+    async def test_are_told_to_stop_by_the_same_event(self, stop):
+        async def run(stop):
+            await stop.wait()
+            ended.append(True)
+
+        ended = []
+        running = asyncio.create_task(together([run, run])(stop))
+        await asyncio.sleep(0)
+        stop.set()
+
+        await soon(running)
+        assert ended == [True, True]
+
+    async def test_all_end_when_one_fails_and_its_error_is_the_one_that_is_raised(self, stop):
+        async def run(stop):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                ended.append(True)
+
+        ended = []
+        with pytest.raises(BusUnavailable, match="no broker"):
+            await soon(together([run, fails(BusUnavailable("no broker")), run])(stop))
+
+        assert ended == [True, True]
+
+    async def test_all_begin_again_when_one_of_them_was_away(self, stop, no_pause):
+        well, away = fails(), fails(BusUnavailable("no broker"))
+        await soon(supervise("parts", together([well, away]), stop))
+
+        assert (len(well.begun), len(away.begun)) == (2, 2)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ DEFAULTS = {
         "config": Path("rendezvous.yaml"),
         "host": "127.0.0.1",
         "port": 8000,
-        "reply_topic": "score",
+        "reply_topic": "",
         "deadline": None,
         "allowed_hosts": ("localhost", "127.0.0.1", "[::1]"),
     },
@@ -67,7 +67,7 @@ DEFAULTS = {
     },
     ElasticsearchConnectorSettings: {
         "elasticsearch": "http://127.0.0.1:9200",
-        "index": "decoy-log",
+        "index": ("decoy-log",),
         "api_key": None,
     },
 }
@@ -110,7 +110,7 @@ OURS = [
         "https://host:1",
         "https://host:1",
     ),
-    (ElasticsearchConnectorSettings, "index", "RENDEZVOUS_INDEX", "score-log", "score-log"),
+    (ElasticsearchConnectorSettings, "index", "RENDEZVOUS_INDEX", " score-log,", ("score-log",)),
 ]
 ORIGINALS = [
     (FrontEndSettings, "reply_topic", "RET_TOPIC", "score-a", "score-a"),
@@ -127,7 +127,7 @@ ORIGINALS = [
     (ConnectorSettings, "threshold", "THRESHOLD", "10", 10),
     (ConnectorSettings, "timeout", "TIMEOUT", "0.5", 0.5),
     (LogConnectorSettings, "output_dir", "OUTPUT_DIR", "/logs", Path("/logs")),
-    (ElasticsearchConnectorSettings, "index", "ELASTIC_INDEX", "score-log", "score-log"),
+    (ElasticsearchConnectorSettings, "index", "ELASTIC_INDEX", "score-log", ("score-log",)),
 ]
 
 
@@ -231,6 +231,50 @@ class TestTheOriginalsServers:
         assert read(ElasticsearchConnectorSettings).elasticsearch == url
 
 
+class TestTheIndex:
+    @pytest.mark.parametrize(
+        ("topics", "index"),
+        [
+            ("decoy", "decoy-log"),
+            ("decoy,score", "all"),
+            ("decoy,score", "decoy-log,score-log"),
+            ("decoy,score", "all,all"),
+        ],
+    )
+    def test_is_one_for_all_topics_or_one_for_each(self, environment, topics, index):
+        environment.setenv("RENDEZVOUS_TOPICS", topics)
+        environment.setenv("RENDEZVOUS_INDEX", index)
+
+        found = read(ElasticsearchConnectorSettings)
+
+        assert (",".join(found.topics), ",".join(found.index)) == (topics, index)
+
+    @pytest.mark.parametrize(
+        ("topics", "index"),
+        [
+            ("decoy", "decoy-log,score-log"),
+            ("decoy,score,iris", "decoy-log,score-log"),
+            ("decoy,score", "decoy-log,score-log,iris-log"),
+            ("decoy,decoy", "decoy-log,again"),  # a group gets each message once
+        ],
+    )
+    def test_is_wrong_otherwise(self, environment, topics, index):
+        environment.setenv("RENDEZVOUS_TOPICS", topics)
+        environment.setenv("RENDEZVOUS_INDEX", index)
+
+        with pytest.raises(ConfigurationError, match=r"RENDEZVOUS_INDEX.*one for all topics, or"):
+            read(ElasticsearchConnectorSettings)
+
+    def test_is_not_blamed_for_topics_that_are_wrong(self, environment):
+        environment.setenv("RENDEZVOUS_TOPICS", "")
+        environment.setenv("RENDEZVOUS_INDEX", "decoy-log,score-log")
+
+        with pytest.raises(ConfigurationError, match="RENDEZVOUS_TOPICS") as raised:
+            read(ElasticsearchConnectorSettings)
+
+        assert "INDEX" not in str(raised.value)
+
+
 class TestAWrongSetting:
     @pytest.mark.parametrize(
         ("service", "variable", "text", "rule"),
@@ -256,6 +300,7 @@ class TestAWrongSetting:
             (DecoySettings, "RENDEZVOUS_TOPICS", "", "at least 1 item"),
             (ConnectorSettings, "THRESHOLD", "0", "greater than or equal to 1"),
             (ConnectorSettings, "RENDEZVOUS_TIMEOUT", "0", "greater than 0"),
+            (ElasticsearchConnectorSettings, "ELASTIC_INDEX", ",", "at least 1 item"),
         ],
     )
     def test_is_an_error_that_names_the_variable_and_the_rule(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rendezvous.contract import Request
-from rendezvous.core import Decision, Endpoint
+from rendezvous.decision import Decision, Endpoint
 from rendezvous.policy import Newest
 from rendezvous.telemetry import JsonFormatter, Metrics, configure_logging
 from tests.unit.scores import score

@@ -11,7 +11,7 @@ import pytest
 from rendezvous.bus.memory import MemoryBus
 from rendezvous.contract import NESTING, decode_announcement, decode_score
 from rendezvous.deadletter import TRIES
-from rendezvous.errors import BusUnavailable
+from rendezvous.errors import BusRefused, BusUnavailable
 from rendezvous.model.worker import BATCHES_UNDER_WAY, Post, Worker
 from tests.unit.scores import IRIS, Summing, request
 
@@ -295,6 +295,27 @@ class TestPoison:
             async with serving(b.worker(reply_topics="score-[ab]")):
                 assert (await b.next_scores()).keys() == {"r2"}
                 await until(lambda: b.seen.buried_of == ["iris"])
+
+    async def test_is_also_a_request_whose_score_the_bus_refuses(self):
+        class Strict(MemoryBus):
+            def publish(self, topic, payload, **rest):
+                if topic == "score-b":
+                    done = asyncio.get_running_loop().create_future()
+                    done.set_exception(BusRefused("no right to write there"))
+                    return done
+                return super().publish(topic, payload, **rest)
+
+        async with bench(Strict()) as b:
+            b.ask("r1", score_topic="score-b")
+            b.ask("r2")
+            async with serving(b.worker()):
+                assert (await b.next_scores()).keys() == {"r2"}
+                await until(lambda: b.seen.buried_of == ["iris"])
+                (letter,) = await b.buried.receive()
+
+        assert letter.key == "r1"
+        assert letter.properties["reason"] == "no right to write there"
+        assert b.backlog == 0
 
 
 class TestAcks:

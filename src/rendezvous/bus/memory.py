@@ -1,6 +1,7 @@
 """The bus inside one process: the embedded default, and the reference for every other bus.
 
 Guarantee: at least once, in order within a group of one member, as long as the process lives.
+What nobody reads is kept up to a limit; then it is the publisher that is told.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rendezvous.bus.port import Bus, Deliveries, Delivery, Listening, Start
+from rendezvous.bus.port import PREFETCH, Bus, Deliveries, Delivery, Listening, Start
 from rendezvous.errors import BusUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
 _NO_PROPERTIES: Mapping[str, str] = {}
+
+LIMIT = 100_000
+"""Messages that may wait for one group on one topic."""
 
 
 class _Queue:
@@ -121,9 +125,17 @@ class _Listener(Listening):
 
 
 class MemoryBus(Bus):
-    """Keeps one queue for each group of each topic. Belongs to the event loop that uses it."""
+    """Keeps one queue for each group of each topic. Belongs to the event loop that uses it.
 
-    def __init__(self) -> None:
+    Args:
+        limit: How many messages may wait for one group, or one listener, on one topic. While one
+            of a topic's is full, a publish to that topic fails with ``BusUnavailable`` and
+            reaches none of them, so that trying again gives nobody a message twice. What is
+            handed back comes on top: it was taken once.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
         self._topics: dict[str, dict[str, _Queue]] = {}
         self.sleepers: set[asyncio.Future[None]] = set()
         self.closed = False
@@ -136,22 +148,37 @@ class MemoryBus(Bus):
         key: str | None = None,
         properties: Mapping[str, str] | None = None,
     ) -> asyncio.Future[None]:
-        """Put the message into the queue of every group of ``topic``."""
+        """Put the message into the queue of every group of ``topic``, or of none if one is full."""
         done = asyncio.get_running_loop().create_future()
         if self.closed:
             done.set_exception(BusUnavailable("the memory bus is closed"))
             return done
-        for queue in self._topics.get(topic, {}).values():
+        queues = self._topics.get(topic, {})
+        for group, queue in queues.items():
+            if len(queue.waiting) >= self._limit:
+                full = f"{len(queue.waiting)} messages of {topic} wait for {group}"
+                done.set_exception(BusUnavailable(f"{full}: the memory bus takes no more of it"))
+                return done
+        for queue in queues.values():
             queue.put(Delivery(topic, payload, key, properties or _NO_PROPERTIES))
         done.set_result(None)
         return done
 
     @asynccontextmanager
     async def subscribe(
-        self, topics: Sequence[str], group: str, *, start: Start = "latest"
+        self,
+        topics: Sequence[str],
+        group: str,
+        *,
+        start: Start = "latest",
+        prefetch: int = PREFETCH,
     ) -> AsyncIterator[Deliveries]:
-        """Join ``group``; there is no history, so ``start`` makes no difference here."""
-        del start
+        """Join ``group``.
+
+        There is no history, so ``start`` makes no difference here; nor does ``prefetch``, for a
+        member has nothing ready beyond what it was given: all else is any member's to take.
+        """
+        del start, prefetch
         if self.closed:
             raise BusUnavailable("the memory bus is closed")
         queues = {

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 Start = Literal["latest", "earliest"]
 
+PREFETCH = 1000
+"""Messages that a member has ready beyond those in hand, where it does not say how many."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
@@ -88,14 +91,26 @@ class Bus(Protocol):
         ...
 
     def subscribe(
-        self, topics: Sequence[str], group: str, *, start: Start = "latest"
+        self,
+        topics: Sequence[str],
+        group: str,
+        *,
+        start: Start = "latest",
+        prefetch: int = PREFETCH,
     ) -> AbstractAsyncContextManager[Deliveries]:
         """Read ``topics`` as a member of ``group`` while inside the block.
 
         Each group gets every message, and each message goes to one member. A group, once made,
         keeps its place while it has no member; what a member had in hand when it left goes to
-        the others, or waits. ``start`` says where a *new* group begins; a bus without history
-        begins at ``latest`` always.
+        the others, or waits.
+
+        Args:
+            topics: Short names of topics.
+            group: The group's name.
+            start: Where a *new* group begins; a bus without history begins at ``latest`` always.
+            prefetch: How many messages the member may have ready beyond those in hand, about at
+                most and at least one. What one member has ready no other gets until it leaves: a
+                slow member wants few, one that archives what there is wants many.
 
         Raises:
             BusError: The bus cannot be reached, or refuses.

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import re
 import shlex
-import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from rendezvous.bus.factory import connect
 from rendezvous.configuration import load
-from rendezvous.errors import BundleError
-from rendezvous.frontend.server import make_rendezvous, serve
+from rendezvous.contract import REPLY_TOPICS
+from rendezvous.errors import BundleError, ConfigurationError
+from rendezvous.frontend.server import make_rendezvous, return_address, serve
 from rendezvous.local import Local
 from rendezvous.model.bundle import load as load_bundle
 from rendezvous.model.decoy import Decoy
 from rendezvous.model.worker import Post, Worker
+from rendezvous.service import Fuse
 from rendezvous.settings import FrontEndSettings, read
 from rendezvous.sink.files import FileSink
 from rendezvous.sink.runner import Connector
 from rendezvous.telemetry import Metrics, configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Mapping
 
     from rendezvous.bus.port import Bus
     from rendezvous.configuration import Configuration
@@ -61,13 +63,8 @@ def run_everything(
     connected = connect(bus)
     metrics = Metrics()
     local = assemble(configuration, connected, metrics, settings, archive_dir, elasticsearch)
-    failures: list[str] = []
-
-    def failed() -> None:
-        failures.append("a part failed")
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    local.failed = failed
+    fuse = Fuse()
+    local.failed = fuse.blow
 
     @asynccontextmanager
     async def running() -> AsyncIterator[None]:
@@ -79,7 +76,7 @@ def run_everything(
             await connected.aclose()
 
     serve(configuration, local.rendezvous, settings, metrics, running)
-    if failures:
+    if fuse.blown:
         raise SystemExit(1)
 
 
@@ -96,11 +93,13 @@ def train_missing(configuration: Configuration) -> None:
                 continue
             if model.train is None:
                 raise BundleError(f"{bundle} is not there, and the configuration has no `train`")
+            if PathFinder.find_spec("training", [str(Path.cwd()), *sys.path]) is None:
+                raise BundleError(f"{bundle} is not there; train it in the project's folder")
             typer.echo(f"training {model.bundle} ...")
             models_dir = str(bundle.parent.parent)
             command = [sys.executable, "-m", "training", *shlex.split(model.train)]
             command += ["--models-dir", models_dir]
-            if subprocess.run(command, check=False, cwd=configuration.directory).returncode:  # noqa: S603 - the operator's own configuration
+            if subprocess.run(command, check=False).returncode:  # noqa: S603 - the operator's own configuration
                 raise BundleError(f"training {model.bundle} failed: {shlex.join(command)}")
 
 
@@ -114,66 +113,76 @@ def assemble(
 ) -> Local:
     """Put the parts together; nothing is started. Raises: BundleError, ConfigurationError."""
     topics = configuration.topics
+    address = return_address(configuration, settings)
     return Local(
         bus=bus,
         rendezvous=make_rendezvous(configuration, bus, settings, metrics),
-        workers=_workers(configuration, bus, metrics, settings.instance),
+        workers=_workers(configuration, bus, metrics, settings),
         decoy=Decoy(
-            bus, [configuration.topic(name) for name in configuration.endpoints], topics.decoy
+            bus,
+            [configuration.topic(name) for name in configuration.endpoints],
+            topics.decoy,
+            buried=metrics.buried,
         ),
         connectors=[
-            *_file_connectors(configuration, bus, metrics, archive_dir),
-            *_elastic_connectors(configuration, bus, metrics, elasticsearch),
+            *_file_connectors({topics.decoy: "logs", address: "scores"}, bus, metrics, archive_dir),
+            *_elastic_connectors(
+                {topics.decoy: "decoy-log", address: "score-log"}, bus, metrics, elasticsearch
+            ),
         ],
     )
 
 
 def _workers(
-    configuration: Configuration, bus: Bus, metrics: Metrics, instance: str
+    configuration: Configuration, bus: Bus, metrics: Metrics, settings: FrontEndSettings
 ) -> list[Worker]:
-    return [
-        Worker(
-            load_bundle(configuration.directory / model.bundle, allow_joblib=model.allow_joblib),
-            bus,
-            Post(
+    address = re.escape(return_address(configuration, settings))
+    workers = []
+    for name, endpoint in configuration.endpoints.items():
+        fields = {field.name for field in endpoint.input}
+        for config in endpoint.models:
+            path = configuration.directory / config.bundle
+            model = load_bundle(path, allow_joblib=config.allow_joblib)
+            lacking = [field.name for field in model.manifest.input if field.name not in fields]
+            if lacking:
+                raise ConfigurationError(f"{path} needs {', '.join(lacking)}, not in {name}.input")
+            post = Post(
                 endpoint=name,
                 topic=configuration.topic(name),
                 models_topic=configuration.topics.models,
-                role=model.role,
-                instance=instance,
-            ),
-            metrics,
-        )
-        for name, endpoint in configuration.endpoints.items()
-        for model in endpoint.models
-    ]
+                role=config.role,
+                instance=settings.instance,
+                reply_topics=f"{address}|{REPLY_TOPICS}",
+            )
+            workers.append(Worker(model, bus, post, metrics))
+    return workers
 
 
 def _file_connectors(
-    configuration: Configuration, bus: Bus, metrics: Metrics, archive_dir: Path
+    folders: Mapping[str, str], bus: Bus, metrics: Metrics, archive_dir: Path
 ) -> list[Connector]:
-    topics = {configuration.topics.decoy: "logs", configuration.topics.score: "scores"}
+    """Return a connector for each topic, to the folder of its own."""
     return [
         Connector(
             bus, FileSink(archive_dir / name), [topic], group="log-connector", observer=metrics
         )
-        for topic, name in topics.items()
+        for topic, name in folders.items()
     ]
 
 
 def _elastic_connectors(
-    configuration: Configuration, bus: Bus, metrics: Metrics, url: str | None
+    indices: Mapping[str, str], bus: Bus, metrics: Metrics, url: str | None
 ) -> list[Connector]:
+    """Return a connector for each topic, to the index of its own; none without a URL."""
     if url is None:
         return []
     from rendezvous.sink.elastic import ElasticSink  # noqa: PLC0415 - needs the `elastic` extra
 
-    topics = {configuration.topics.decoy: "decoy-log", configuration.topics.score: "score-log"}
     return [
         Connector(
             bus, ElasticSink(url, index), [topic], group="elasticsearch-connector", observer=metrics
         )
-        for topic, index in topics.items()
+        for topic, index in indices.items()
     ]
 
 

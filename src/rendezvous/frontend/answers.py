@@ -9,8 +9,8 @@ import msgspec
 from rendezvous.policy import STRANGER
 
 if TYPE_CHECKING:
-    from rendezvous.contract import Result
-    from rendezvous.core import Decision, Endpoint
+    from rendezvous.contract import Result, ScoreError
+    from rendezvous.decision import Decision, Endpoint
     from rendezvous.policy import Candidate
 
 
@@ -80,7 +80,7 @@ def decision_view(endpoint: Endpoint, decision: Decision) -> DecisionView:
                 role=arrival.score.model.role,
                 after_ms=round(arrival.after * 1000.0, 3),
                 result=arrival.score.result.result if arrival.score.result else None,
-                error=arrival.score.error.message if arrival.score.error else None,
+                error=_told(arrival.score.error) if arrival.score.error else None,
             )
             for arrival in decision.arrivals
         ],
@@ -103,7 +103,8 @@ def reply(endpoint: Endpoint, decision: Decision) -> bytes:
 
 def sample(endpoint: Endpoint, model_input: dict[str, Any]) -> Any:
     """Return an answer as the documentation shows it, in plain JSON values."""
-    seen = SeenScore(model="dt", version=1, after_ms=1.9, role="production", result=2)
+    name = f"{endpoint.name}-model"
+    seen = SeenScore(model=name, version=1, after_ms=1.9, role="production", result=1)
     body = Reply(
         timestamp=1795426181.017,
         message_id="9a1db766-3a3c-4f0e-8d0c-6a4ff1a2b9f3",
@@ -128,7 +129,7 @@ def why_not(decision: Decision) -> list[str]:
     """Return one sentence for each model that could not be chosen."""
     reasons = [
         f"{a.score.model.model_name} version {a.score.model.model_version}: "
-        + (a.score.error.message if a.score.error else "may not answer")
+        + (_told(a.score.error) if a.score.error else "may not answer")
         for a in decision.arrivals
     ]
     reasons += [f"{c.name} version {c.version}: did not score in time" for c in _awaited(decision)]
@@ -138,3 +139,11 @@ def why_not(decision: Decision) -> list[str]:
 def _awaited(decision: Decision) -> list[Candidate]:
     """Return the models that had not come; whoever might have been there is none of them."""
     return [candidate for candidate in decision.missing if candidate is not STRANGER]
+
+
+def _told(error: ScoreError) -> str:
+    """Return what a caller may know of a model's failure: what was wrong with the input.
+
+    What a failing model says may hold paths and values; it is in the archived score and in the log.
+    """
+    return error.message if error.type == "InputError" else error.type

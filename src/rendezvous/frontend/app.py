@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from rendezvous.core import Endpoint, Rendezvous
+    from rendezvous.core import Rendezvous
+    from rendezvous.decision import Endpoint
     from rendezvous.schema import InputField
 
     Handle = Callable[[Request], Awaitable[Response]]
@@ -141,7 +142,9 @@ def _add_operations(app: FastAPI, rendezvous: Rendezvous, metrics: Callable[[], 
             name: [f"{c.name}@{c.version}" for c in rendezvous.live(name).values()]
             for name in rendezvous.endpoints
         }
-        missing = missing_parts(listening=rendezvous.listening, models=models)
+        missing = missing_parts(
+            listening=rendezvous.listening, publishing=rendezvous.publishing, models=models
+        )
         status = HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK
         return JSONResponse(
             {"ready": not missing, "missing": missing, "models": models}, status.value
@@ -152,9 +155,12 @@ def _add_operations(app: FastAPI, rendezvous: Rendezvous, metrics: Callable[[], 
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def missing_parts(*, listening: bool, models: Mapping[str, Sequence[str]]) -> list[str]:
+def missing_parts(
+    *, listening: bool, publishing: bool, models: Mapping[str, Sequence[str]]
+) -> list[str]:
     """Return one sentence for each part without which some request cannot be answered."""
     missing = [] if listening else ["bus: scores are not being read"]
+    missing += [] if publishing else ["bus: did not take the last request"]
     missing += [f"endpoint {name}: no live model" for name, live in models.items() if not live]
     return missing
 

@@ -8,7 +8,16 @@ from codecs import BOM_UTF8
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect
 
 from rendezvous.frontend.problems import Problem
@@ -27,15 +36,32 @@ BODY_SECONDS = 10.0
 def input_model(name: str, fields: Sequence[InputField]) -> type[BaseModel]:
     """Return the validator of an endpoint's input.
 
-    Strict: a number is a JSON number (an integer will do), finite and within its bounds; a text,
-    a bool or null is none. Unknown fields are ignored, as the original does.
+    Strict: a number is a JSON number (1 will do for 1.0, and 1.0 for 1), finite and within its
+    bounds; a text, a bool or null is none. Unknown fields are ignored, as the original does.
     """
     config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
     kinds: dict[str, Any] = {}
     for field in fields:
-        kind = int if field.type == "integer" else float
-        kinds[field.name] = (Annotated[kind, Field(ge=field.minimum, le=field.maximum)], ...)
+        bounds = Field(ge=field.minimum, le=field.maximum)
+        integer = (AfterValidator(_integer), WithJsonSchema(_integer_schema(field)))
+        kind = (
+            Annotated[float, bounds, *integer]
+            if field.type == "integer"
+            else Annotated[float, bounds]
+        )
+        kinds[field.name] = (kind, ...)
     return create_model(f"{name.capitalize()}Input", __config__=config, **kinds)
+
+
+def _integer(value: float) -> int:
+    """Accept 1.0 for 1, as tables of floats have it."""
+    if value != int(value):
+        raise PydanticCustomError("int_from_float", "Input should be an integer")
+    return int(value)
+
+
+def _integer_schema(field: InputField) -> dict[str, Any]:
+    return {"type": "integer", "minimum": field.minimum, "maximum": field.maximum}
 
 
 async def read_body(request: Request) -> bytes:

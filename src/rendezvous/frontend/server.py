@@ -36,12 +36,17 @@ def make_rendezvous(
     rendezvous = Rendezvous(
         bus,
         endpoints,
-        reply_topic=settings.reply_topic,
+        reply_topic=return_address(configuration, settings),
         models_topic=configuration.topics.models,
         observer=metrics,
     )
     metrics.watch_in_flight(lambda: rendezvous.in_flight)
     return rendezvous
+
+
+def return_address(configuration: Configuration, settings: FrontEndSettings) -> str:
+    """Return the topic on which the front end awaits scores."""
+    return settings.reply_topic or configuration.topics.score
 
 
 def serve(

@@ -23,7 +23,7 @@ MODEL_MOST = 2 << 30
 
 
 def write(models: Path, manifest: Manifest, model: bytes, *, replace: bool = False) -> Path:
-    """Write a bundle, whole or not at all.
+    """Write a bundle, whole or not at all; one that it replaces stays until then.
 
     Args:
         models: Directory of all bundles.
@@ -45,17 +45,13 @@ def write(models: Path, manifest: Manifest, model: bytes, *, replace: bool = Fal
     try:
         bundle.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{manifest.version}-", dir=bundle.parent))
-        retired = staging.with_name(f"{staging.name}-retired")
         try:
             _write(staging / name, model)
             _write(staging / MANIFEST, sealed.model_dump_json(indent=2).encode() + b"\n")
             staging.chmod(0o755)
-            if bundle.exists():
-                bundle.rename(retired)
-            staging.rename(bundle)
+            _put(staging, bundle)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-            shutil.rmtree(retired, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"{bundle}: {error}") from error
     return bundle
@@ -108,6 +104,22 @@ def load(bundle: Path, *, allow_joblib: bool = False) -> Model:
     from rendezvous.model.onnx import OnnxModel  # noqa: PLC0415 - an extra of its own
 
     return OnnxModel(manifest, content)
+
+
+def _put(staging: Path, bundle: Path) -> None:
+    """Rename ``staging`` to ``bundle``; what was there is deleted after that, or put back."""
+    retired = staging.with_name(f"{staging.name}-retired")
+    try:
+        if bundle.exists():
+            bundle.rename(retired)
+        staging.rename(bundle)
+    except BaseException:  # also when interrupted, at either rename
+        if retired.exists() and not bundle.exists():
+            retired.rename(bundle)
+        raise
+    finally:
+        if bundle.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rendezvous.bus.settling import settle
+from rendezvous.deadletter import Undertaker
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rendezvous.bus.port import Bus
 
@@ -21,22 +22,25 @@ class Decoy:
     """Publishes every input's bytes again, unchanged, and sends no score.
 
     Guarantee: at least once; an input is acked only after the decoy topic has it. What nobody can
-    read is recorded too: the decoy does not look inside.
+    read is recorded too: the decoy does not look inside. What the bus refuses to take is buried.
 
     Attributes:
         bus: Carries both topics.
         topics: Where the inputs come from.
         output: Where they go.
         name: The decoy's group; stable.
+        buried: Is told the topic of each input that was buried.
     """
 
     bus: Bus
     topics: Sequence[str]
     output: str = "decoy"
     name: str = "decoy"
+    buried: Callable[[str], None] = field(default=lambda _: None)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then finish what is in hand. Raises: BusError."""
+        undertaker = Undertaker(self.bus, self.buried)
         async with self.bus.subscribe(self.topics, self.name, start="earliest") as deliveries:
             while not stop.is_set():
                 batch = await deliveries.receive(max_wait=STOP_CHECK)
@@ -44,4 +48,4 @@ class Decoy:
                     self.bus.publish(self.output, d.payload, key=d.key, properties=d.properties)
                     for d in batch
                 ]
-                await settle(deliveries, batch, published)
+                await settle(deliveries, batch, published, undertaker)

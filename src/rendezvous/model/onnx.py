@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rendezvous.model.manifest import Manifest
 
 _ERRORS_ONLY = 3
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_NOWHERE = "/dev/null/nowhere"
 
 
 class OnnxModel(Model):
@@ -28,13 +30,17 @@ class OnnxModel(Model):
         content: The bytes of the ONNX file, verified by the caller.
 
     Raises:
-        BundleError: The bytes are no such model, or do not fit the manifest.
+        BundleError: The bytes are no such model, do not fit the manifest, or refer to weights in
+            another file.
     """
 
     def __init__(self, manifest: Manifest, content: bytes) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = _ERRORS_ONLY
+        # Weights in a file of their own are not what the digest covers. Without this they are read
+        # from wherever the process happens to run.
+        options.add_session_config_entry(_WEIGHTS_FOLDER, _NOWHERE)
         try:
             session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its class depends on which other libraries are loaded

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rendezvous.bus.settling import settle
 from rendezvous.contract import (
+    REPLY_TOPICS,
     Announcement,
     ModelProvenance,
     ScoreError,
@@ -22,7 +24,8 @@ from rendezvous.contract import (
 )
 from rendezvous.deadletter import Undertaker
 from rendezvous.errors import BusError, ContractError
-from rendezvous.model.evaluation import evaluate
+from rendezvous.model.evaluation import Outcome, evaluate
+from rendezvous.model.thread import EvaluationThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 0.5
+HANG = 0.5
+"""Seconds of one evaluation after which the model is taken to hang, and is not announced."""
+COMPLAINT_PERIOD = 60.0
 STOP_CHECK = 0.1
 BATCHES_UNDER_WAY = 4
 """Batches whose scores are published and not yet known to be stored."""
@@ -62,7 +68,7 @@ class Post:
     models_topic: str = "models"
     role: str = "production"
     instance: str = "0"
-    reply_topics: str = r"score(-[A-Za-z0-9_.-]{1,64})?"
+    reply_topics: str = REPLY_TOPICS
     max_batch: int = 256
 
 
@@ -106,6 +112,8 @@ class Worker:
     post: Post
     observer: Observer = field(default_factory=Silent)
     _settling: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _evaluating_since: float = field(default=math.inf, init=False)
+    _complained: float = field(default=-math.inf, init=False)
     _reply_topics: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,37 +136,51 @@ class Worker:
             BusError: The bus cannot be reached, or refuses.
         """
         undertaker = Undertaker(self.bus, self.observer.buried)
-        with ThreadPoolExecutor(1, thread_name_prefix=self.group) as thread:
-            async with self.bus.subscribe([self.post.topic], self.group) as deliveries:
-                try:
-                    async with self._announced():
-                        while not stop.is_set():
-                            if await self._room():
-                                batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
-                                jobs = await self._open(batch, deliveries, undertaker)
-                                await self._work(jobs, deliveries, thread)
-                        # before the goodbye: that ends the wait for what is not there yet
-                        await asyncio.gather(*self._settling)
-                finally:
-                    for task in self._settling:
-                        task.cancel()
+        thread: EvaluationThread[list[Outcome]] = EvaluationThread(self.group)
+        prefetch = 2 * self.post.max_batch  # the rest is left to other replicas
+        async with self.bus.subscribe(
+            [self.post.topic], self.group, prefetch=prefetch
+        ) as deliveries:
+            try:
+                async with self._announced() as up_to_date:
+                    while not stop.is_set():
+                        if await self._room():
+                            batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
+                            jobs = await self._open(batch, deliveries, undertaker)
+                            if jobs or not batch:
+                                up_to_date.set()
+                            await self._work(jobs, deliveries, undertaker, thread)
+                    # before the goodbye: that ends the wait for what is not there yet
+                    await asyncio.gather(*self._settling)
+            finally:
+                thread.close()
+                for task in self._settling:
+                    task.cancel()
 
     @asynccontextmanager
-    async def _announced(self) -> AsyncIterator[None]:
-        """Say twice a second that this replica serves, and at the end that it has stopped."""
-        heart = asyncio.create_task(self._beat())
+    async def _announced(self) -> AsyncIterator[asyncio.Event]:
+        """Say twice a second that this replica serves, and at the end that it has stopped.
+
+        Not before the event is set: a worker that was away first goes through what has become
+        too old, and nobody should wait for it meanwhile.
+        """
+        up_to_date = asyncio.Event()
+        heart = asyncio.create_task(self._beat(up_to_date))
         try:
-            yield
+            yield up_to_date
         finally:
             heart.cancel()
             with contextlib.suppress(BusError, TimeoutError):
                 async with asyncio.timeout(LAST_WORD):
                     await self._announce("stopped")
 
-    async def _beat(self) -> None:
+    async def _beat(self, up_to_date: asyncio.Event) -> None:
+        """Announce for ever; fall silent while the model hangs."""
+        await up_to_date.wait()
         while True:
-            with contextlib.suppress(BusError):  # the bus tells of its troubles itself
-                await self._announce("serving")
+            if time.monotonic() - self._evaluating_since < HANG:
+                with contextlib.suppress(BusError):  # the bus tells of its troubles itself
+                    await self._announce("serving")
             await asyncio.sleep(HEARTBEAT)
 
     def _announce(self, state: str) -> asyncio.Future[None]:
@@ -196,7 +218,18 @@ class Worker:
         if expired:
             await deliveries.ack(expired)
             self._count("expired", len(expired))
+            self._complain(len(expired))
         return jobs
+
+    def _complain(self, expired: int) -> None:
+        now = time.monotonic()
+        if now - self._complained > COMPLAINT_PERIOD:
+            self._complained = now
+            log.warning(
+                "%s was too late for %d requests: it was away, is too slow, or its clock is ahead",
+                self.group,
+                expired,
+            )
 
     def _read(self, payload: bytes) -> tuple[Request, dict[str, Any]]:
         request, fields = decode_request(payload)
@@ -205,16 +238,23 @@ class Worker:
         return request, fields
 
     async def _work(
-        self, jobs: Sequence[_Job], deliveries: Deliveries, thread: ThreadPoolExecutor
+        self,
+        jobs: Sequence[_Job],
+        deliveries: Deliveries,
+        undertaker: Undertaker,
+        thread: EvaluationThread[list[Outcome]],
     ) -> None:
         """Predict once for all, start to publish the scores, and go on."""
         if not jobs:
             return
         manifest = self.model.manifest
         started = time.time()
-        outcomes = await asyncio.get_running_loop().run_in_executor(
-            thread, evaluate, self.model, [job.request.model_input for job in jobs]
-        )
+        inputs = [job.request.model_input for job in jobs]
+        self._evaluating_since = time.monotonic()
+        try:
+            outcomes = await thread.submit(partial(evaluate, self.model, inputs))
+        finally:
+            self._evaluating_since = math.inf
         seconds = time.time() - started
         self.observer.evaluated(manifest.name, manifest.version, seconds, len(jobs))
         published = [
@@ -224,7 +264,7 @@ class Worker:
         errors = sum(isinstance(outcome, ScoreError) for outcome in outcomes)
         self._count("error", errors)
         self._count("ok", len(jobs) - errors)
-        settling = settle(deliveries, [job.delivery for job in jobs], published)
+        settling = settle(deliveries, [job.delivery for job in jobs], published, undertaker)
         task = asyncio.create_task(settling)  # the next batch need not wait for it
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)

@@ -178,6 +178,23 @@ class BusSuite:
                 await stays.ack(mine)
             assert sorted(payloads(await take(stays, len(theirs)))) == sorted(payloads(theirs))
 
+    async def test_a_member_that_is_slow_leaves_what_it_can_not_take_to_the_others(
+        self, bus: Bus, topic: str
+    ) -> None:
+        async with bus.subscribe([topic], "g", prefetch=10) as slow:
+            await publish(bus, topic, numbered(200))
+            held = await take(slow, 5)
+            async with bus.subscribe([topic], "g", prefetch=10) as other:
+                rest = await take(other, 200 - 5 - 10)
+                assert len(held) == 5
+                assert len(rest) >= 200 - 5 - 10
+                assert not set(payloads(held)) & set(payloads(rest))
+
+    async def test_a_member_that_has_but_one_ready_gets_all(self, bus: Bus, topic: str) -> None:
+        async with bus.subscribe([topic], "g", prefetch=1) as member:
+            await publish(bus, topic, numbered(100))
+            assert payloads(await take(member, 100)) == numbered(100)
+
     async def test_a_group_keeps_its_place_while_it_has_no_member(
         self, bus: Bus, topic: str
     ) -> None:

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import pulsar
 
-from rendezvous.bus.port import Bus, Deliveries, Listening, Start
+from rendezvous.bus.port import PREFETCH, Bus, Deliveries, Listening, Start
 from rendezvous.bus.pulsar.failures import failure
-from rendezvous.bus.pulsar.reading import CLOSE_SECONDS, PREFETCH, Intake, Member
-from rendezvous.bus.pulsar.writing import Outcomes, Outlet
-from rendezvous.errors import BusError, BusRefused, BusUnavailable, ConfigurationError
+from rendezvous.bus.pulsar.reading import CLOSE_SECONDS, Intake, Member
+from rendezvous.bus.pulsar.writing import Outcomes, Outlets
+from rendezvous.errors import BusRefused, BusUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -55,9 +55,8 @@ class PulsarBus(Bus):
         self._client: pulsar.Client | None = None
         self._close_at_exit: weakref.finalize[Any, Any] | None = None
         self._outcomes: Outcomes | None = None
-        self._outlets: dict[str, Outlet] = {}
+        self._outlets = Outlets(self._make_producer)
         self._under_way: set[asyncio.Future[None]] = set()
-        self._openings: set[asyncio.Task[pulsar.Producer]] = set()
         self._connecting = Lock()
         self._closed = False
 
@@ -74,10 +73,10 @@ class PulsarBus(Bus):
         if self._closed:
             done.set_exception(BusUnavailable("the bus is closed"))
             return done
-        outlet = self._outlets.get(topic) or self._open_outlet(topic)
+        outlet = self._outlets.of(topic)
         self._under_way.add(done)
         done.add_done_callback(self._under_way.discard)
-        told = partial(self._settled_by().put, done, topic)
+        told = partial(self._settled_by().put, done, outlet)
         outlet.send(
             lambda producer: producer.send_async(
                 payload, told, partition_key=key, properties=dict(properties or {}) or None
@@ -88,29 +87,8 @@ class PulsarBus(Bus):
 
     def _settled_by(self) -> Outcomes:
         if self._outcomes is None:
-            self._outcomes = Outcomes(asyncio.get_running_loop(), self._forget)
+            self._outcomes = Outcomes(asyncio.get_running_loop(), self._outlets)
         return self._outcomes
-
-    def _open_outlet(self, topic: str) -> Outlet:
-        outlet = self._outlets[topic] = Outlet()
-        opening = asyncio.create_task(asyncio.to_thread(self._make_producer, topic))
-        self._openings.add(opening)
-
-        def opened(made: asyncio.Task[pulsar.Producer]) -> None:
-            self._openings.discard(made)
-            error = BusUnavailable("cancelled") if made.cancelled() else made.exception()
-            if error is None:
-                outlet.opened(made.result())
-            else:
-                self._forget(topic)
-                outlet.failed(error if isinstance(error, BusError) else BusError(str(error)))
-
-        opening.add_done_callback(opened)
-        return outlet
-
-    def _forget(self, topic: str) -> None:
-        """Let the next message of ``topic`` make a new producer."""
-        self._outlets.pop(topic, None)
 
     def _connected(self) -> pulsar.Client:
         with self._connecting:
@@ -119,6 +97,7 @@ class PulsarBus(Bus):
                     self._client = pulsar.Client(
                         self._service,
                         operation_timeout_seconds=OPERATION_SECONDS,
+                        tls_validate_hostname=True,  # without TLS it has no effect
                         logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
                     )
                 except (pulsar.PulsarException, RuntimeError) as error:
@@ -140,11 +119,17 @@ class PulsarBus(Bus):
 
     @asynccontextmanager
     async def subscribe(
-        self, topics: Sequence[str], group: str, *, start: Start = "latest"
+        self,
+        topics: Sequence[str],
+        group: str,
+        *,
+        start: Start = "latest",
+        prefetch: int = PREFETCH,
     ) -> AsyncIterator[Deliveries]:
         """Join ``group``, a shared subscription of that name on each topic."""
         loop = asyncio.get_running_loop()
-        async with self._intake(partial(self._join, topics, group, start, loop)) as member:
+        join = partial(self._join, topics, group, start, prefetch, loop)
+        async with self._intake(join) as member:
             yield member
 
     @asynccontextmanager
@@ -171,8 +156,14 @@ class PulsarBus(Bus):
             await asyncio.shield(asyncio.to_thread(intake.close))
 
     def _join(
-        self, topics: Sequence[str], group: str, start: Start, loop: asyncio.AbstractEventLoop
+        self,
+        topics: Sequence[str],
+        group: str,
+        start: Start,
+        prefetch: int,
+        loop: asyncio.AbstractEventLoop,
     ) -> Member:
+        # half is kept by the client, in a queue for each topic, and half by the intake
         names = {self._prefix + topic: topic for topic in topics}
         position = pulsar.InitialPosition
         try:
@@ -182,12 +173,12 @@ class PulsarBus(Bus):
                 consumer_type=pulsar.ConsumerType.Shared,
                 initial_position=position.Earliest if start == "earliest" else position.Latest,
                 negative_ack_redelivery_delay_ms=REDELIVERY_MS,
-                receiver_queue_size=PREFETCH,
+                receiver_queue_size=max(1, prefetch // 2 // len(names)),
             )
         except pulsar.PulsarException as error:
             what = f"subscribe to {', '.join(topics)} as {group}"
             raise failure(what, type(error).__name__) from error
-        return Member(consumer, names, loop)
+        return Member(consumer, names, loop, max(1, prefetch // 2))
 
     def _attend(self, topic: str, loop: asyncio.AbstractEventLoop) -> Intake:
         name = self._prefix + topic
@@ -202,7 +193,7 @@ class PulsarBus(Bus):
     async def aclose(self) -> None:
         """Wait a while for what was published to be stored, then close. Idempotent."""
         self._closed = True
-        if waiting := [*self._openings, *self._under_way]:
+        if waiting := [*self._outlets.changing, *self._under_way]:
             await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
         if self._close_at_exit is not None:
             await asyncio.to_thread(self._close_at_exit)

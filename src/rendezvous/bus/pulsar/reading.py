@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pulsar
 
-from rendezvous.bus.port import Deliveries, Delivery, Listening
+from rendezvous.bus.port import PREFETCH, Deliveries, Delivery, Listening
 from rendezvous.bus.pulsar.failures import failure
 from rendezvous.errors import BusError, BusUnavailable
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PREFETCH = 1000
-"""Messages that the client keeps ready; as many again wait on this side."""
-CLOSE_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
 _PARTITION = re.compile(r"-partition-\d+$")
 
 
@@ -35,13 +33,14 @@ class _PulsarDelivery(Delivery):
 
 
 class Intake(Listening):
-    """Reads ahead in a thread, never further than ``PREFETCH``; the loop takes what is there.
+    """Reads ahead in a thread, never further than ``limit``; the loop takes what is there.
 
     Args:
         source: The vendor's consumer or reader.
         read: Its blocking read of one message.
         topics: Full names of topics, and the short ones for them.
         loop: Where messages are taken.
+        limit: How many may wait on this side, beyond those that the client keeps ready.
     """
 
     def __init__(
@@ -50,11 +49,13 @@ class Intake(Listening):
         read: Callable[[], pulsar.Message],
         topics: Mapping[str, str],
         loop: asyncio.AbstractEventLoop,
+        limit: int = PREFETCH,
     ) -> None:
         self._source = source
         self._read_one = read
         self._topics = topics
         self._loop = loop
+        self._limit = limit
         self._waiting: deque[pulsar.Message] = deque()
         self._arrived = asyncio.Event()
         self._scheduled = False
@@ -69,9 +70,9 @@ class Intake(Listening):
             while self._ended is None:
                 self._waiting.append(self._read_one())
                 self._wake()
-                if len(self._waiting) >= PREFETCH:
+                if len(self._waiting) >= self._limit:
                     self._room.clear()
-                    if len(self._waiting) >= PREFETCH:
+                    if len(self._waiting) >= self._limit:
                         self._room.wait()
         except pulsar.PulsarException as error:
             ended = type(error).__name__
@@ -109,17 +110,22 @@ class Intake(Listening):
 
     def _take(self, most: int) -> list[Delivery]:
         waiting = self._waiting
-        batch = [waiting.popleft() for _ in range(min(most, len(waiting)))]
-        if not self._room.is_set() and len(waiting) < PREFETCH:
+        batch: list[Delivery] = []
+        while waiting and len(batch) < most:
+            batch.append(self._delivery(waiting[0]))
+            waiting.popleft()  # only now, so that a failure before loses nothing
+        if not self._room.is_set() and len(waiting) < self._limit:
             self._room.set()
-        return [self._delivery(message) for message in batch]
+        return batch
 
     def _delivery(self, message: pulsar.Message) -> Delivery:
+        topic = self._topics[_PARTITION.sub("", message.topic_name())]
+        key, properties = _described(message, topic)
         return _PulsarDelivery(
-            topic=self._topics[_PARTITION.sub("", message.topic_name())],
+            topic=topic,
             payload=message.data(),
-            key=message.partition_key() or None,
-            properties=message.properties(),
+            key=key,
+            properties=properties,
             tries=message.redelivery_count() + 1,
             message=message,
         )
@@ -135,6 +141,15 @@ class Intake(Listening):
         self._thread.join(CLOSE_SECONDS)
 
 
+def _described(message: pulsar.Message, topic: str) -> tuple[str | None, Mapping[str, str]]:
+    """Return key and properties; neither where they are not text, as a foreign client may send."""
+    try:
+        return message.partition_key() or None, message.properties()
+    except UnicodeDecodeError as error:
+        log.warning("a message of %s has a key or properties that are no text: %s", topic, error)
+        return None, {}
+
+
 class Member(Intake, Deliveries):
     """A member of a group."""
 
@@ -143,9 +158,10 @@ class Member(Intake, Deliveries):
         consumer: pulsar.Consumer,
         topics: Mapping[str, str],
         loop: asyncio.AbstractEventLoop,
+        limit: int,
     ) -> None:
         self._consumer = consumer
-        super().__init__(consumer, consumer.receive, topics, loop)
+        super().__init__(consumer, consumer.receive, topics, loop, limit)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Tell the broker that these are done with; does not wait for it."""
