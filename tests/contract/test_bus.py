@@ -121,7 +121,7 @@ class TestPulsarBus(BusSuite):
             for name in topics:
                 await asyncio.gather(*[bus.publish(name, payload) for payload in numbered(50)])
             async with bus.subscribe(topics, "g", prefetch=10) as other:
-                assert len(await take(other, 100 - 20)) == 100 - 20
+                assert len(await take(other, 100 - 10)) == 100 - 10
 
     async def test_keeps_the_producers_of_few_topics_and_loses_nothing(
         self,

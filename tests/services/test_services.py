@@ -224,3 +224,17 @@ def test_every_service_is_tested():
     assert {path.parent.name for path in ROOT.glob("services/*/__main__.py")} == {
         module.removeprefix("services.") for module in MODULES
     }
+
+
+@pytest.mark.pulsar
+@pytest.mark.parametrize("module", ["front_end", "model", "decoy", "log_connector"])
+def test_a_bus_that_refuses_for_good_ends_it_with_exit_code_1(module, pulsar_url, bundle, tmp_path):
+    env = {
+        "RENDEZVOUS_BUS": f"{pulsar_url}/nobody/nowhere",
+        "RENDEZVOUS_PORT": str(free_port()),
+        "RENDEZVOUS_BUNDLE": str(bundle),
+        "RENDEZVOUS_OUTPUT_DIR": str(tmp_path),
+    }
+    done = run(["-m", f"services.{module}"], **env)
+    assert done.returncode == 1
+    assert "TopicNotFound" in done.stderr

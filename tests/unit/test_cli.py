@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from rendezvous.bus.memory import MemoryBus
 from rendezvous.cli import app
 from rendezvous.cli.run import assemble, banner, train_missing
 from rendezvous.configuration import load
-from rendezvous.errors import BundleError
+from rendezvous.errors import BundleError, ConfigurationError
 from rendezvous.settings import FrontEndSettings
 from rendezvous.telemetry import Metrics
 from rendezvous.testing.processes import free_port
@@ -55,7 +56,7 @@ def trained(tmp_path_factory):
 def configured(folder, **endpoint):
     """Write a configuration with one endpoint, and load it."""
     path = folder / "rendezvous.yaml"
-    content = {"endpoints": {"iris": {"input": IRIS, **endpoint}}}
+    content = {"endpoints": {"iris": {"input": IRIS} | endpoint}}
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return load(path)
 
@@ -154,6 +155,12 @@ class TestTraining:
         with pytest.raises(BundleError, match="has no `train`"):
             train_missing(configuration)
 
+    def test_needs_the_projects_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [p for p in sys.path if Path(p) != ROOT])
+        with pytest.raises(BundleError, match="train it in the project's folder"):
+            train_missing(configured(tmp_path, models=[LR]))
+
     def test_that_fails_names_the_command(self, tmp_path):
         configuration = configured(tmp_path, models=[LR | {"train": "Iris Nonsense"}])
         with pytest.raises(BundleError, match=r"training models/lr/0 failed: .*Iris Nonsense"):
@@ -184,6 +191,27 @@ class TestAssembly:
             ("elasticsearch-connector", "decoy"),
             ("elasticsearch-connector", "score"),
         ]
+
+    def test_scores_are_awaited_sent_and_archived_at_one_return_address(self, trained):
+        configuration = configured(trained, models=[LR])
+        topics = configuration.topics.model_copy(update={"score": "answers"})
+        configuration = configuration.model_copy(update={"topics": topics})
+        for settings, address in [
+            (FrontEndSettings(), "answers"),
+            (FrontEndSettings(reply_topic="elsewhere"), "elsewhere"),
+        ]:
+            local = assemble(
+                configuration, MemoryBus(), Metrics(), settings, trained / "archive", None
+            )
+            assert local.rendezvous._reply_topic == address
+            assert local.connectors[1].topics == [address]
+            assert re.fullmatch(local.workers[0].post.reply_topics, address)
+
+    def test_a_model_of_another_input_is_refused(self, trained):
+        with pytest.raises(ConfigurationError, match=r"needs petalWidth, not in iris\.input"):
+            self.local(
+                trained, models=[LR], input={k: v for k, v in IRIS.items() if k != "petalWidth"}
+            )
 
     def test_the_banner_says_where_it_serves_what_and_one_request_to_try(self, trained):
         shown = banner(*self.local(trained, models=[LR], example=EXAMPLE))

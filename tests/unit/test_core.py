@@ -16,7 +16,7 @@ from rendezvous.decision import Endpoint
 from rendezvous.errors import BusError, BusUnavailable, ConfigurationError, ContractError
 from rendezvous.policy import STRANGER, Answer, Newest, Priority, Rank, Wait
 from rendezvous.roster import MISSES, SILENCE
-from tests.unit.scores import IRIS, announcement, foreign_score, scored
+from tests.unit.scores import IRIS, announcement, foreign_score, request, scored
 
 LONG = 30.0
 """A deadline that no test gets near: what is answered under it was answered early."""
@@ -352,15 +352,12 @@ class TestScores:
 
         assert decision.score.model.model_name == "dt"
 
-    async def test_for_requests_that_nobody_here_asked_are_late(self):
+    async def test_for_requests_that_nobody_here_asked_are_foreign_and_make_no_model_live(self):
         async with system() as s:
-            asked = s.ask()
-            payload = (await s.request()).replace(b'"iris"', b'"elsewhere"')
-            asked.cancel()
-            s.answer(payload, "dt", 1)
-            await until(lambda: s.seen.scores == [("dt", "late")])
+            s.answer(request("not ours").encode(), "dt", 1)
+            await until(lambda: s.seen.scores == [("dt", "foreign")])
 
-            assert s.rendezvous.live("elsewhere") == {}
+            assert s.rendezvous.live("iris") == {}
 
     async def test_of_the_same_model_twice_count_once(self):
         async with system() as s:
@@ -513,6 +510,14 @@ class TestModels:
             s.answer(payload, "dt", 1)
             await until(lambda: set(s.rendezvous.live("iris")) == {("dt", 1)})
 
+    async def test_of_an_endpoint_that_is_not_served_are_not_remembered(self):
+        async with system() as s:
+            for number in range(50):
+                s.announce("dt", 1, endpoint=f"elsewhere-{number}")
+            await s.live(("dt", 1))
+
+            assert s.rendezvous.live("elsewhere-0") == {}
+
     async def test_of_another_endpoint_leave_this_ones_requests_alone(self):
         async with system() as s:
             await s.live(("dt", 1))
@@ -640,6 +645,23 @@ class TestTheBus:
                 await finished(s.ask())
 
             assert s.rendezvous.in_flight == 0
+
+    async def test_that_has_not_taken_it_by_the_deadline_is_named_and_not_the_models(self):
+        under_way = []
+
+        def never(published):
+            under_way.append(asyncio.get_running_loop().create_future())
+            return under_way[-1]
+
+        async with system(bus=Failing("iris", never), deadline=SHORT) as s:
+            await s.live(("dt", 1))
+            with pytest.raises(BusUnavailable, match="did not take the request"):
+                await finished(s.ask())
+
+            assert not s.rendezvous.publishing
+            assert s.seen.decisions == []
+            under_way[0].set_result(None)  # the client sends it again by itself
+            await until(lambda: s.rendezvous.publishing)
 
     async def test_that_fails_after_the_answer_came_does_not_matter(self):
         publishing = []

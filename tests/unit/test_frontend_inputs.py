@@ -387,3 +387,27 @@ class TestAnything:
         assert response.status_code == 200 or 400 <= response.status_code < 500
         assert "Traceback" not in response.text
         assert len(response.content) < MOST_ANSWERED
+
+
+class TestAnInteger:
+    MODEL = inputs.input_model("x", [InputField(name="n", type="integer", minimum=0, maximum=5)])
+
+    @pytest.mark.parametrize("value", ["3", "3.0", "3e0"])
+    def test_may_be_written_as_a_float(self, value):
+        assert inputs.validate(self.MODEL, b'{"n": %s}' % value.encode()) == {"n": 3}
+
+    @pytest.mark.parametrize(
+        ("value", "kind"),
+        [
+            ("3.5", "int_from_float"), ("true", "float_type"), ('"3"', "float_type"),
+            ("6", "less_than_equal"), ("-1", "greater_than_equal"), ("NaN", "finite_number"),
+        ],
+    )  # fmt: skip
+    def test_is_no_other_value(self, value, kind):
+        with pytest.raises(ValidationError) as caught:
+            inputs.validate(self.MODEL, b'{"n": %s}' % value.encode())
+        assert caught.value.errors()[0]["type"] == kind
+
+    def test_is_described_as_one(self):
+        field = self.MODEL.model_json_schema()["properties"]["n"]
+        assert (field["type"], field["minimum"], field["maximum"]) == ("integer", 0, 5)

@@ -3,7 +3,7 @@
 import pytest
 
 from rendezvous.policy import Candidate
-from rendezvous.roster import MISSES, SILENCE, Roster
+from rendezvous.roster import FORGOTTEN, MISSES, SILENCE, Roster
 from tests.unit.scores import announcement, provenance
 
 DT, LR = ("dt", 1), ("lr", 0)
@@ -172,3 +172,27 @@ def test_who_was_handed_the_live_models_keeps_them_as_they_were(roster):
 
     assert set(before) == {DT}
     assert live(roster) == {LR}
+
+
+class TestAModelThatIsOutForLong:
+    def test_is_forgotten(self, roster):
+        for number in range(100):
+            roster.announced(announcement(f"m{number}"), 0.0)
+        roster.announced(announcement(*DT), FORGOTTEN)
+
+        roster.expire(FORGOTTEN + 0.1)
+
+        assert set(roster._members["iris"]) == {DT}
+
+    def test_is_live_again_when_it_comes_back(self, roster):
+        roster.announced(announcement(*DT), 0.0)
+        roster.expire(FORGOTTEN + 0.1)
+        roster.announced(announcement(*DT), FORGOTTEN + 0.2)
+
+        assert live(roster) == {DT}
+
+    def test_is_not_one_that_scores_without_announcing(self, roster):
+        roster.scored("iris", provenance(*DT), 0.0)
+        roster.expire(2 * FORGOTTEN)
+
+        assert live(roster) == {DT}

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 from rendezvous.contract import Request
 from rendezvous.decision import Decision, Endpoint
 from rendezvous.policy import Newest
-from rendezvous.telemetry import JsonFormatter, Metrics, configure_logging
+from rendezvous.telemetry import (
+    MODELS_MOST,
+    JsonFormatter,
+    Metrics,
+    TextFormatter,
+    configure_logging,
+)
 from tests.unit.scores import score
 
 IRIS = Endpoint("iris", "iris", Newest())
@@ -46,13 +53,30 @@ class TestMetrics:
         assert found['rendezvous_request_duration_seconds_count{endpoint="iris"}'] == 2
         assert found['rendezvous_request_duration_seconds_sum{endpoint="iris"}'] == 0.52
 
-    @pytest.mark.parametrize("state", ["in_time", "late", "error", "duplicate"])
+    @pytest.mark.parametrize("state", ["in_time", "late", "error", "duplicate", "foreign"])
     def test_count_a_score_with_what_became_of_it(self, state):
         metrics = Metrics()
         metrics.arrived(score("dt", 1), state)
 
         name = f'rendezvous_scores_total{{model="dt",state="{state}",version="1"}}'
         assert values(metrics)[name] == 1
+
+    def test_a_sender_that_invents_models_is_counted_as_one(self):
+        metrics = Metrics()
+        for number in range(3 * MODELS_MOST):
+            metrics.arrived(score(f"m{number}", 1), "foreign")
+
+        found = values(metrics)
+
+        assert found['rendezvous_scores_total{model="m0",state="foreign",version="1"}'] == 1
+        others = 'rendezvous_scores_total{model="other",state="foreign",version=""}'
+        assert found[others] == 2 * MODELS_MOST
+
+    def test_count_a_message_that_is_no_score(self):
+        metrics = Metrics()
+        metrics.unreadable("score")
+
+        assert values(metrics)['rendezvous_unreadable_messages_total{topic="score"}'] == 1
 
     def test_count_a_workers_requests_and_batches(self):
         metrics = Metrics()
@@ -201,3 +225,22 @@ class TestJsonLines:
         assert entry["message"] == "it failed"
         assert entry["exception"].startswith("Traceback")
         assert "KeyError: 'a bug'" in entry["exception"]
+
+
+def test_foreign_text_can_not_forge_a_line_of_the_log():
+    name = "dt\n2026-01-01 00:00:00 INFO all is well\x1b[2K\x9b"
+    record = logging.makeLogRecord({"msg": "model %s is gone", "args": (name,), "name": "core"})
+
+    line = TextFormatter().format(record)
+
+    assert "\n" not in line
+    assert line.endswith(r"model dt\x0a2026-01-01 00:00:00 INFO all is well\x1b[2K\x9b is gone")
+
+
+def test_the_trace_of_an_error_keeps_its_lines():
+    try:
+        int("no number")
+    except ValueError:
+        record = logging.makeLogRecord({"msg": "failed", "exc_info": sys.exc_info()})
+
+    assert len(TextFormatter().format(record).splitlines()) > 2

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rendezvous.bus.memory import MemoryBus
 from rendezvous.contract import NESTING, decode_announcement, decode_score
 from rendezvous.deadletter import TRIES
 from rendezvous.errors import BusRefused, BusUnavailable
-from rendezvous.model.worker import BATCHES_UNDER_WAY, Post, Worker
+from rendezvous.model.worker import BATCHES_UNDER_WAY, HANG, HEARTBEAT, Post, Worker
 from tests.unit.scores import IRIS, Summing, request
 
 SOON = 10.0
@@ -384,6 +385,52 @@ class TestAnnouncements:
         assert first.digest == b.model.manifest.digest
         assert before <= first.timestamp < second.timestamp
         assert second.state == "serving"
+
+    async def test_wait_until_what_has_become_too_old_is_gone_through(self):
+        async with bench() as b:
+            b.ask(*[f"old-{number}" for number in range(20)], ends_in=-1)
+            b.ask("new")
+            async with serving(b.worker(max_batch=5)):
+                await b.next_announcement()
+                assert b.seen.outcomes["expired"] == 20
+
+    async def test_cease_while_the_model_hangs_and_the_worker_can_still_be_stopped(self):
+        class Hanging(Summing):
+            def predict(self, matrix):
+                going_on.wait(SOON)
+                return super().predict(matrix)
+
+        going_on = threading.Event()
+        async with bench() as b:
+            b.model = Hanging()
+            async with serving(b.worker()):
+                await b.next_announcement()
+                b.ask("r1")
+                await until(lambda: b.backlog == 0)
+                await asyncio.sleep(HANG)
+                while await b.announcements.receive(max_wait=2 * HEARTBEAT):
+                    pass  # those on their way
+                going_on.set()
+                assert (await b.next_announcement()).state == "serving"
+                await b.next_scores()
+
+    async def test_and_a_hanging_model_do_not_hold_up_the_event_loop_when_cancelled(self):
+        class Hanging(Summing):
+            def predict(self, matrix):
+                going_on.wait(SOON)
+                return super().predict(matrix)
+
+        going_on = threading.Event()
+        async with bench() as b:
+            b.model = Hanging()
+            b.ask("r1")
+            running = asyncio.create_task(b.worker().run(asyncio.Event()))
+            await until(lambda: b.backlog == 0)
+            running.cancel()
+            async with asyncio.timeout(SOON / 2):
+                await asyncio.gather(running, return_exceptions=True)
+            assert b.backlog == 1, "it comes again"
+        going_on.set()
 
     async def test_are_made_only_when_requests_can_come(self):
         class Watched(MemoryBus):
