@@ -87,7 +87,7 @@ class Pulsar(Server):
         except (pulsar.PulsarException, RuntimeError):
             return False
         finally:
-            client.close()
+            client.shutdown()
         return True
 
     def is_healthy(self) -> bool:

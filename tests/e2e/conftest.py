@@ -16,6 +16,14 @@ PLANS = [
 ]
 
 
+@pytest.fixture(scope="package", autouse=True)
+def unmeasured():
+    """Let the services run at their own speed: measuring their coverage would slow them tenfold."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
     """A models folder with lr 0, dt 1, rf 2 and price 1."""

@@ -16,6 +16,10 @@ from tests.e2e.conftest import ROOT
 pytestmark = [pytest.mark.pulsar, pytest.mark.elasticsearch, pytest.mark.timeout(300)]
 
 
+DEADLINE = 3.0
+"""Seconds; roomy, for a broker, Elasticsearch and nine services share a small machine here."""
+
+
 class System:
     """The processes, by name."""
 
@@ -48,7 +52,9 @@ class System:
             "score-es": service(
                 "score-es", "elasticsearch_connector", topics="score", index="score-log", **elastic
             ),
-            "front": service("front", "front_end", port=self.port, config=config),
+            "front": service(
+                "front", "front_end", port=self.port, config=config, deadline=DEADLINE
+            ),
         }
         self.rf = service("rf", "model", bundle=models / "rf" / "2")
 
@@ -142,7 +148,7 @@ async def test_a_newer_model_answers_at_once_and_the_older_again_when_it_stops(s
     await load
     assert models_of(seen.answers[after:]) == {"dt"}
     assert seen.bad == []
-    assert seen.slowest_ms() < 1000
+    assert seen.slowest_ms() < DEADLINE * 1000
 
 
 @pytest.mark.parametrize("name", ["dt", "lr", "decoy", "logs", "scores", "log-es", "score-es"])
@@ -153,11 +159,11 @@ async def test_any_part_but_the_front_end_can_stop_and_start_while_clients_run(s
     assert await asyncio.to_thread(system[name].stop) == 0
     await asyncio.sleep(0.3)
     system[name].start()
-    await asyncio.sleep(2.0)
+    assert await asyncio.to_thread(until, lambda: len(seen.answers) > 100)
+    assert await asyncio.to_thread(until, lambda: models_of(seen.answers[-5:]) == {"dt"})
     stop.set()
     await load
     assert seen.bad == []
-    assert models_of(seen.answers[-1:]) == {"dt"}
     assert await asyncio.to_thread(until, lambda: _archived_all(system, seen))
 
 
@@ -170,11 +176,11 @@ async def test_a_part_that_is_killed_costs_no_answer_and_no_record(system, name)
     await asyncio.sleep(0.3)
     system[name].start()
     assert await asyncio.to_thread(until, lambda: len(seen.answers) > 150)
-    assert await asyncio.to_thread(until, lambda: "dt" in models_of(seen.answers[-5:]))
+    assert await asyncio.to_thread(until, lambda: models_of(seen.answers[-5:]) == {"dt"})
     stop.set()
     await load
     assert seen.bad == []
-    assert seen.slowest_ms() < 1000
+    assert seen.slowest_ms() < DEADLINE * 1000
     assert await asyncio.to_thread(until, lambda: _archived_all(system, seen))
 
 

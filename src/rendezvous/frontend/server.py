@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from rendezvous.telemetry import Metrics
 
 
+KEEP_ALIVE = 75
+"""Seconds that an idle connection is kept: longer than load balancers keep theirs, mostly 60, or
+one would send a request into a connection that is just being closed."""
+
+
 def make_rendezvous(
     configuration: Configuration, bus: Bus, settings: FrontEndSettings, metrics: Metrics
 ) -> Rendezvous:
@@ -90,6 +95,7 @@ def serve(
             access_log=False,
             log_config=None,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=math.ceil(longest) + 1,
         )
     )

@@ -203,10 +203,12 @@ class PulsarBus(Bus):
 
 
 def _shut(client: pulsar.Client) -> None:
+    """Close; where the broker does not answer let go of all the same, or the process aborts."""
     try:
         client.close()
     except pulsar.PulsarException as error:
         log.debug("closing the client: %s", error)
+    client.shutdown()
 
 
 def _leave(making: asyncio.Task[IntakeT]) -> None:
