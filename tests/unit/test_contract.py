@@ -335,7 +335,7 @@ class TestWhatCanBeReadCanBeWritten:
     def test_a_request_of_any_depth_is_refused_or_can_be_passed_on(self, levels):
         nested = json.loads("[" * levels + "]" * levels) if levels < 900 else None
         brackets = b"[" * levels + b"]" * levels
-        payload = request(model_input={"a": 0.25}).encode().replace(b"0.25", brackets)
+        payload = request(model_input={"a": 0}).encode().replace(b'"a":0', b'"a":' + brackets)
 
         if levels + 2 > NESTING:
             with pytest.raises(ContractError):

@@ -136,11 +136,11 @@ class Worker:
             BusError: The bus cannot be reached, or refuses.
         """
         undertaker = Undertaker(self.bus, self.observer.buried)
-        thread: EvaluationThread[list[Outcome]] = EvaluationThread(self.group)
         prefetch = 2 * self.post.max_batch  # the rest is left to other replicas
         async with self.bus.subscribe(
             [self.post.topic], self.group, prefetch=prefetch
         ) as deliveries:
+            thread: EvaluationThread[list[Outcome]] = EvaluationThread(self.group)
             try:
                 async with self._announced() as up_to_date:
                     while not stop.is_set():

@@ -57,6 +57,7 @@ class PulsarBus(Bus):
         self._outcomes: Outcomes | None = None
         self._outlets = Outlets(self._make_producer)
         self._under_way: set[asyncio.Future[None]] = set()
+        self._intakes: set[Intake] = set()
         self._connecting = Lock()
         self._closed = False
 
@@ -150,10 +151,13 @@ class PulsarBus(Bus):
         except asyncio.CancelledError:
             making.add_done_callback(_leave)  # a member that nobody reads would hoard messages
             raise
+        self._intakes.add(intake)
         try:
             yield intake
         finally:
-            await asyncio.shield(asyncio.to_thread(intake.close))
+            if intake in self._intakes:  # else the bus has closed it
+                self._intakes.remove(intake)
+                await asyncio.shield(asyncio.to_thread(intake.close))
 
     def _join(
         self,
@@ -195,6 +199,8 @@ class PulsarBus(Bus):
         self._closed = True
         if waiting := [*self._outlets.changing, *self._under_way]:
             await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
+        intakes, self._intakes = self._intakes, set()
+        await asyncio.gather(*(asyncio.to_thread(intake.close) for intake in intakes))
         if self._close_at_exit is not None:
             await asyncio.to_thread(self._close_at_exit)
         for done in [*self._under_way]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+READ_MS = 500
 CLOSE_SECONDS = 5.0
 _PARTITION = re.compile(r"-partition-\d+$")
 
@@ -37,7 +38,7 @@ class Intake(Listening):
 
     Args:
         source: The vendor's consumer or reader.
-        read: Its blocking read of one message.
+        read: Its blocking read of one message, within so many milliseconds.
         topics: Full names of topics, and the short ones for them.
         loop: Where messages are taken.
         limit: How many may wait on this side, beyond those that the client keeps ready.
@@ -46,7 +47,7 @@ class Intake(Listening):
     def __init__(
         self,
         source: pulsar.Consumer | pulsar.Reader,
-        read: Callable[[], pulsar.Message],
+        read: Callable[[int], pulsar.Message],
         topics: Mapping[str, str],
         loop: asyncio.AbstractEventLoop,
         limit: int = PREFETCH,
@@ -65,18 +66,23 @@ class Intake(Listening):
         self._thread.start()
 
     def _read(self) -> None:
-        ended = "closed"
-        try:
-            while self._ended is None:
-                self._waiting.append(self._read_one())
-                self._wake()
+        while self._ended is None:
+            try:
+                self._waiting.append(self._read_one(READ_MS))
+            except pulsar.Timeout:
+                continue  # closing does not always end a read: look whether this is the end
+            except pulsar.PulsarException as error:
+                self._end(f"the subscription has ended: {type(error).__name__}")
+                break
+            self._wake()
+            if len(self._waiting) >= self._limit:
+                self._room.clear()
                 if len(self._waiting) >= self._limit:
-                    self._room.clear()
-                    if len(self._waiting) >= self._limit:
-                        self._room.wait()
-        except pulsar.PulsarException as error:
-            ended = type(error).__name__
-        self._ended = self._ended or BusUnavailable(f"the subscription has ended: {ended}")
+                    self._room.wait()
+
+    def _end(self, reason: str) -> None:
+        self._ended = self._ended or BusUnavailable(reason)
+        self._room.set()
         self._wake()
 
     def _wake(self) -> None:
@@ -131,9 +137,8 @@ class Intake(Listening):
         )
 
     def close(self) -> None:
-        """Leave; what was not acked goes to the group's others at once. Blocks."""
-        self._ended = self._ended or BusUnavailable("the subscription is closed")
-        self._room.set()
+        """Leave; what was not acked goes to the group's others at once. Blocks; once only."""
+        self._end("the subscription is closed")
         try:
             self._source.close()
         except pulsar.PulsarException as error:
