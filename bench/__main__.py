@@ -55,8 +55,8 @@ def main() -> None:
         stem = options.output / f"{report['date'][:10]}-{report['commit']}"
         stem.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         stem.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
-        plot(report, stem.with_suffix(".svg"))
-        print(f"kept in {stem}.md, .json and .svg")
+        plot(report, stem.with_suffix(".png"))
+        print(f"kept in {stem}.md, .json and .png")
 
 
 def _options() -> argparse.Namespace:

@@ -769,7 +769,9 @@ class TestStopping:
         assert s.bus.backlog("models", "rendezvous") == 0
 
 
-@pytest.mark.parametrize(("deadline", "budget"), [(1.0, 0.95), (0.02, 0.018), (0.1, 0.095)])
+@pytest.mark.parametrize(
+    ("deadline", "budget"), [(1.0, 0.95), (0.02, 0.018), (0.1, 0.09), (0.05, 0.045)]
+)
 def test_the_budget_is_the_deadline_less_a_reserve_for_the_way_back(deadline, budget):
     assert Endpoint("iris", "iris", Newest(), deadline).budget == pytest.approx(budget)
 

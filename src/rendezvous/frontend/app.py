@@ -116,12 +116,12 @@ def _predict(rendezvous: Rendezvous, each: Served, model: type[Any]) -> Handle:
         model_input = validate(model, await read_body(request))
         decision = await rendezvous.ask(each.endpoint.name, model_input)
         if decision.score is None and not each.compat:
-            raise Problem(
+            return Problem(  # not raised: where one is too late, many are, and at the same moment
                 HTTPStatus.GATEWAY_TIMEOUT,
                 f"no acceptable score within {each.endpoint.deadline * 1000:.0f} ms",
                 messageId=decision.request.message_id,
                 reasons=why_not(decision),
-            )
+            ).response()
         return Response(reply(each.endpoint, decision), media_type="application/json")
 
     return predict
