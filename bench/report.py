@@ -69,5 +69,5 @@ def plot(report: dict[str, Any], path: Path) -> None:
     rates.legend(fontsize="small")
     figure.suptitle(f"{report['date'][:10]}, commit {report['commit']}, {report['machine']}")
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
