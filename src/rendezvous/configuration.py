@@ -14,11 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rendezvous.decision import Endpoint
 from rendezvous.errors import ConfigurationError
 from rendezvous.policy import First, Newest, Policy, Priority, Rank
-from rendezvous.schema import InputField  # noqa: TC001 - pydantic reads it
+from rendezvous.schema import NAME, InputField, Role
 
-_NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
-Name = Annotated[str, Field(pattern=_NAME)]
-Role = Literal["production", "canary", "shadow", "backup"]
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class _Part(BaseModel):

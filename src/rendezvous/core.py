@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rendezvous.contract import (
+    SCHEMA_VERSION,
     Request,
     Score,
     decode_announcement,
@@ -231,7 +232,7 @@ class Rendezvous:
             score_topic=self._reply_topic,
             deadline=round((now + endpoint.budget) * 1000.0, 3),
             endpoint=endpoint.name,
-            schema_version=1,
+            schema_version=SCHEMA_VERSION,
         )
 
     def _record(self, entry: _Open, request: Request, verdict: Verdict) -> Decision:

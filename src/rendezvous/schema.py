@@ -1,10 +1,16 @@
-"""The schema of an input: its fields in order, their kinds and their bounds."""
+"""The schema of an input: its fields in order, their kinds and bounds; and names and roles."""
 
 from __future__ import annotations
 
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+"""Pattern of the names of endpoints, topics and models."""
+
+Role = Literal["production", "canary", "shadow", "backup"]
+"""What a model that scores is to its endpoint."""
 
 
 class InputField(BaseModel):

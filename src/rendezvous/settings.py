@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rendezvous.contract import REPLY_TOPICS
 from rendezvous.errors import ConfigurationError
+from rendezvous.schema import Role  # noqa: TC001 - pydantic reads it
 
 S = TypeVar("S", bound="Settings")
 PREFIX = "RENDEZVOUS_"
@@ -127,7 +128,7 @@ class ModelSettings(Settings):
     models_topic: str = _named(
         "models_topic", default="models", description="Where workers announce themselves."
     )
-    role: Literal["production", "canary", "shadow", "backup"] = _named(
+    role: Role = _named(
         "role", default="production", description="The model's role on the endpoint."
     )
     reply_topics: str = _named(

@@ -40,6 +40,18 @@ class Seen:
         self.buried_of.append(topic)
 
 
+class Hanging(Summing):
+    """A model that does not come back until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.going_on = threading.Event()
+
+    def predict(self, matrix):
+        self.going_on.wait(SOON)
+        return super().predict(matrix)
+
+
 class Held(MemoryBus):
     """A bus on which scores are durable only once they are let go."""
 
@@ -395,12 +407,6 @@ class TestAnnouncements:
                 assert b.seen.outcomes["expired"] == 20
 
     async def test_cease_while_the_model_hangs_and_the_worker_can_still_be_stopped(self):
-        class Hanging(Summing):
-            def predict(self, matrix):
-                going_on.wait(SOON)
-                return super().predict(matrix)
-
-        going_on = threading.Event()
         async with bench() as b:
             b.model = Hanging()
             async with serving(b.worker()):
@@ -410,17 +416,11 @@ class TestAnnouncements:
                 await asyncio.sleep(HANG)
                 while await b.announcements.receive(max_wait=2 * HEARTBEAT):
                     pass  # those on their way
-                going_on.set()
+                b.model.going_on.set()
                 assert (await b.next_announcement()).state == "serving"
                 await b.next_scores()
 
     async def test_and_a_hanging_model_do_not_hold_up_the_event_loop_when_cancelled(self):
-        class Hanging(Summing):
-            def predict(self, matrix):
-                going_on.wait(SOON)
-                return super().predict(matrix)
-
-        going_on = threading.Event()
         async with bench() as b:
             b.model = Hanging()
             b.ask("r1")
@@ -430,7 +430,7 @@ class TestAnnouncements:
             async with asyncio.timeout(SOON / 2):
                 await asyncio.gather(running, return_exceptions=True)
             assert b.backlog == 1, "it comes again"
-        going_on.set()
+        b.model.going_on.set()
 
     async def test_are_made_only_when_requests_can_come(self):
         class Watched(MemoryBus):

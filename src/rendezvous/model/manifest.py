@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rendezvous.errors import InputError
-from rendezvous.schema import InputField  # noqa: TC001 - pydantic reads it
+from rendezvous.schema import NAME, InputField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 Format = Literal["onnx", "joblib"]
 MODEL_FILES: Mapping[Format, str] = {"onnx": "model.onnx", "joblib": "model.joblib"}
 
-NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
