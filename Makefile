@@ -2,8 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-UV_VERSION := 0.13.9
-# a uv of one's own if there is none: from the package index, into .tools/
+# a uv of one's own if there is none: from the package index, into .tools/, as in the image
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 RUN := $(UV) run --frozen --no-sync
@@ -14,7 +13,7 @@ help: ## List the targets
 
 .tools/bin/uv:
 	$(PYTHON) -m venv .tools
-	.tools/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	.tools/bin/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/uv.txt
 
 .venv/.synced: pyproject.toml uv.lock | $(filter .tools/bin/uv,$(UV))
 	$(UV) sync --frozen --quiet
@@ -51,6 +50,34 @@ elasticsearch: setup ## Start a real Elasticsearch on 127.0.0.1:9200
 servers-down: setup ## Stop both
 	$(RUN) python -m deploy.servers down
 
+.PHONY: up
+up: setup ## Run the whole system in containers, front end on 127.0.0.1:8000
+	$(RUN) python -m deploy.stack up
+
+.PHONY: down
+down: setup ## Stop the containers; their data stays (`make clean` drops it)
+	$(RUN) python -m deploy.stack down
+
+.PHONY: logs
+logs: setup ## Follow what the containers log
+	$(RUN) python -m deploy.stack logs
+
+.PHONY: ps
+ps: setup ## List the containers and how they are
+	$(RUN) python -m deploy.stack ps
+
+.PHONY: images
+images: setup ## Build stand-ins here for the official images, where none can be pulled
+	$(RUN) python -m tests.images
+
+.PHONY: engine
+engine: setup ## Start a private Docker engine where none runs (Debian, as root)
+	$(RUN) python -m deploy.engine up
+
+.PHONY: engine-down
+engine-down: setup ## Stop the private Docker engine
+	$(RUN) python -m deploy.engine down
+
 .PHONY: lint
 lint: setup ## Style, types and the direction of imports
 	$(RUN) ruff check .
@@ -73,5 +100,6 @@ bench: setup ## Latency and throughput beside a bare service and the bare bus
 	$(RUN) python -m bench
 
 .PHONY: clean
-clean: ## Remove what running, training and testing made
+clean: ## Remove what running, training and testing made, with the containers' data
+	test ! -x .venv/bin/python || $(RUN) python -m deploy.stack clean
 	rm -rf archive models/*/ .coverage .coverage.* .hypothesis .pytest_cache .mypy_cache .ruff_cache

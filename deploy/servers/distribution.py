@@ -68,17 +68,27 @@ def fetch(distribution: Distribution, java_home: Path) -> Path:
     cache = cache_folder()
     final = cache / distribution.folder
     with locked(cache / f"{distribution.folder}.lock"):
-        if not (final / _COMPLETE).exists():
+        if not _is_complete(final, distribution):
             _LOG.info("fetching %s ...", distribution.product)
             staging = cache / f"{distribution.folder}.staging"
             shutil.rmtree(staging, ignore_errors=True)
             shutil.rmtree(final, ignore_errors=True)
             archive = _download(distribution, staging, java_home)
             unpack(archive, staging / "content", distribution.keep)
-            (staging / "content" / _COMPLETE).touch()
+            (staging / "content" / _COMPLETE).write_text(_kept(distribution), encoding="utf-8")
             (staging / "content").rename(final)
             shutil.rmtree(staging)
     return final
+
+
+def _is_complete(folder: Path, distribution: Distribution) -> bool:
+    """Return whether ``folder`` holds all that is wanted; an earlier version may have kept less."""
+    marker = folder / _COMPLETE
+    return marker.exists() and marker.read_text(encoding="utf-8") == _kept(distribution)
+
+
+def _kept(distribution: Distribution) -> str:
+    return "\n".join(distribution.keep)
 
 
 def _download(distribution: Distribution, staging: Path, java_home: Path) -> Path:

@@ -53,7 +53,9 @@ class Pulsar(Server):
     image_variable = "PULSAR_IMAGE"
     default_image = f"apachepulsar/pulsar:{VERSION}"
     distribution = Distribution(
-        product, f"org.apache.pulsar:pulsar-server-distribution:{VERSION}:tar.gz:bin", ("lib/",)
+        product,
+        f"org.apache.pulsar:pulsar-server-distribution:{VERSION}:tar.gz:bin",
+        ("lib/", "bin/", "conf/"),  # a process needs only the first; an image, the others too
     )
     minimum_java = 17
 

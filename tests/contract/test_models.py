@@ -1,5 +1,9 @@
 """Every kind of model does what the port says."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
@@ -147,3 +151,11 @@ def test_onnx_and_scikit_learn_say_the_same(tmp_path_factory, what, rows):
     assert np.allclose(as_onnx.values, as_sklearn.values, rtol=1e-4)
     if as_onnx.probabilities is not None:
         assert np.allclose(as_onnx.probabilities, as_sklearn.probabilities, atol=1e-4)
+
+
+def test_onnxruntime_sends_nothing_to_its_maker_and_leaves_nothing_behind(tmp_path):
+    # no CI variable: with one, it is silent anyhow
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    code = "import rendezvous.model.onnx"
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=60)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -1,0 +1,1 @@
+"""The whole system in containers: what ``make up``, ``down``, ``logs`` and ``ps`` do."""

@@ -1,0 +1,1 @@
+"""Images built here, in place of official ones where those cannot be pulled."""
