@@ -20,7 +20,7 @@ def main() -> None:
 
     def build(bus: Bus, metrics: Metrics) -> Run:
         topics, output = settings.topics, settings.decoy_topic
-        return Decoy(bus, topics, output, settings.name, metrics.buried).run
+        return Decoy(bus, topics, output, settings.name, metrics).run
 
     run_service("decoy", settings, build)
 

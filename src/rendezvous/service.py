@@ -11,15 +11,13 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import start_http_server
-
 from rendezvous.bus.factory import connect
 from rendezvous.errors import (
     BusUnavailable,
-    ConfigurationError,
     RendezvousError,
     SinkUnavailable,
 )
+from rendezvous.status import serve_pages
 from rendezvous.telemetry import Metrics, configure_logging
 
 if TYPE_CHECKING:
@@ -138,21 +136,12 @@ def run_service(name: str, settings: Settings, build: Callable[[Bus, Metrics], R
     configure_logging(settings.log_level, settings.log_format)
     metrics = Metrics()
     try:
-        _serve_metrics(settings, metrics)
+        if settings.metrics_port:
+            serve_pages(metrics, settings.metrics_host, settings.metrics_port)
         asyncio.run(_until_stopped(name, settings, build, metrics))
     except RendezvousError as error:
         log.error("%s stops: %s", name, error)  # noqa: TRY400 - an expected error needs no trace
         raise SystemExit(1) from error
-
-
-def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
-    if not settings.metrics_port:
-        return
-    try:
-        start_http_server(settings.metrics_port, settings.metrics_host, metrics.registry)
-    except OSError as error:
-        address = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise ConfigurationError(f"no page of metrics at {address}: {error}") from error
 
 
 async def _until_stopped(

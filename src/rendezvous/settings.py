@@ -74,12 +74,14 @@ class Settings(BaseSettings):
         "log_format", default="text", description="Log lines for people, or JSON for machines."
     )
     metrics_host: str = _named(
-        "metrics_host", default="127.0.0.1", description="Address of the page of metrics."
+        "metrics_host",
+        default="127.0.0.1",
+        description="Address of the pages of metrics and health.",
     )
     metrics_port: int = _named(
         "metrics_port", default=0, ge=0, le=65535,
-        description="Port of a page of metrics for Prometheus; 0 for none. "
-        "(The front end has /metrics.)",
+        description="Port of `/metrics` for Prometheus, `/healthz` and `/readyz`; 0 for none. "
+        "(The front end has them on its own port.)",
     )  # fmt: skip
 
     @model_validator(mode="before")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rendezvous.contract import ModelProvenance, Score
     from rendezvous.decision import Decision, Endpoint
+
+DISTRIBUTION = "rendezvous-serving"
+"""The name under which this package is installed."""
 
 MODELS_MOST = 200
 """Models that are counted apart; a sender that invents names must not fill the memory."""
@@ -81,11 +86,22 @@ def configure_logging(level: str = "INFO", style: LogFormat = "text") -> None:
 
 
 class Metrics:
-    """The metrics of one process, all declared here; each part counts through its observer."""
+    """The metrics of one process, all declared here; each part counts through its observer.
+
+    Parts count from the event loop; any thread may read.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self._models: set[tuple[str, str]] = set()
+        self._parts: dict[tuple[str, ...], bool] = {}  # group and topics -> whether it reads
+        self._held: dict[tuple[str, ...], float] = {}  # group and topics -> since when
+        self._declare_requests()
+        self._declare_work()
+        build = self._gauge("build_info", "1, and the version that runs.", "version")
+        build.labels(version(DISTRIBUTION)).set(1)
+
+    def _declare_requests(self) -> None:
         self._requests = self._counter(
             "requests", "Requests decided, by what became of them.", "endpoint outcome reason"
         )
@@ -100,6 +116,15 @@ class Metrics:
             "Scores received: in_time, late, error, duplicate, foreign (another front end's).",
             "model version state",
         )
+        self._misses = self._counter(
+            "deadline_misses", "Choices later than the endpoint's deadline.", "endpoint"
+        )
+        self._live = self._gauge("models_live", "Live models that may answer.", "endpoint")
+        self._in_flight = Gauge(
+            "rendezvous_inflight", "Requests that have no answer yet.", registry=self.registry
+        )
+
+    def _declare_work(self) -> None:
         self._worked = self._counter(
             "worker_requests",
             "Requests taken by a worker: ok, error, expired.",
@@ -123,12 +148,20 @@ class Metrics:
         self._retries = self._counter(
             "sink_retries", "Writes of a connector that failed and were tried again.", "group"
         )
-        self._in_flight = Gauge(
-            "rendezvous_inflight", "Requests that have no answer yet.", registry=self.registry
+        self._reading = self._gauge(
+            "reading", "Whether all parts of a group have their subscription and work.", "group"
+        )
+        self._lag = self._gauge(
+            "sink_lag_seconds",
+            "Age in the connector of the oldest message in hand that is not stored; 0 for none.",
+            "group",
         )
 
     def _counter(self, name: str, text: str, labels: str) -> Counter:
         return Counter(f"rendezvous_{name}", text, labels.split(), registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: str) -> Gauge:
+        return Gauge(f"rendezvous_{name}", text, labels.split(), registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: str) -> Histogram:
         return Histogram(
@@ -143,11 +176,17 @@ class Metrics:
         """Read the number of requests in flight from ``count`` at each scrape."""
         self._in_flight.set_function(count)
 
+    def watch_live(self, endpoint: str, count: Callable[[], int]) -> None:
+        """Read the number of an endpoint's live models from ``count`` at each scrape."""
+        self._live.labels(endpoint).set_function(count)
+
     def decided(self, endpoint: Endpoint, decision: Decision) -> None:
         """Count a choice of the rendezvous server, or that nothing could be chosen."""
         outcome = "answered" if decision.score else "exhausted"
         self._requests.labels(endpoint.name, outcome, decision.reason).inc()
         self._duration.labels(endpoint.name).observe(decision.elapsed)
+        if decision.elapsed > endpoint.deadline:
+            self._misses.labels(endpoint.name).inc()
         if decision.score:
             self._answers.labels(endpoint.name, *self._named(decision.score.model)).inc()
 
@@ -187,3 +226,25 @@ class Metrics:
     def retried(self, group: str) -> None:
         """Count a write of the connector ``group`` that failed and is tried again."""
         self._retries.labels(group).inc()
+
+    def reading(self, group: str, topics: Sequence[str], *, now: bool) -> None:
+        """Show whether the part of ``group`` that reads ``topics`` does so now."""
+        self._parts[(group, *topics)] = now
+        of_group = [reads for (name, *_), reads in self._parts.items() if name == group]
+        self._reading.labels(group).set(all(of_group))
+
+    def parts(self) -> dict[tuple[str, ...], bool]:
+        """Return each part that has begun, by group and topics, and whether it reads now."""
+        return self._parts.copy()  # at once: it may be another thread that asks
+
+    def holding(self, group: str, topics: Sequence[str], *, since: float | None) -> None:
+        """Show at each scrape how long the oldest message in hand of a connector has waited."""
+        if since is None:
+            self._held.pop((group, *topics), None)
+        else:
+            self._held[(group, *topics)] = since
+        self._lag.labels(group).set_function(lambda: self._oldest(group))
+
+    def _oldest(self, group: str) -> float:
+        held = [since for (name, *_), since in self._held.copy().items() if name == group]
+        return time.monotonic() - min(held) if held else 0.0

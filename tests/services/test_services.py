@@ -1,10 +1,13 @@
 """Each service as a process of its own: what it refuses, and that it outlasts an absent bus."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -162,11 +165,99 @@ class TestTheBusIsAway:
         port = system[module].env["RENDEZVOUS_METRICS_PORT"]
         assert until(lambda: answers(f"http://127.0.0.1:{port}/metrics"))
 
+    def test_it_lives_and_is_not_ready_and_says_what_is_missing(self, system, module):
+        port = system[module].env["RENDEZVOUS_METRICS_PORT"]
+        assert until(lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+        assert until(lambda: "does not read" in httpx.get(f"http://127.0.0.1:{port}/readyz").text)
+        response = httpx.get(f"http://127.0.0.1:{port}/readyz")
+        assert (response.status_code, response.json()["ready"]) == (503, False)
+
+    def test_its_probe_says_so(self, system, module):
+        port = system[module].env["RENDEZVOUS_METRICS_PORT"]
+        assert until(lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+        done = run(["-S", "services/probe.py"], RENDEZVOUS_METRICS_PORT=port)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "does not read" in done.stdout
+
     def test_it_stops_in_seconds_with_exit_code_0(self, system, module):
         began = time.monotonic()
         assert system[module].stop() == 0
         assert time.monotonic() - began < STOP_SECONDS
         assert system[module].log().rstrip().endswith("has stopped")
+
+
+@pytest.mark.parametrize("module", ["services.decoy", "services.model", "services.log_connector"])
+class TestTheBusIsThere:
+    @pytest.fixture
+    def port(self, module, bundle, tmp_path):
+        port = str(free_port())
+        env = {
+            "RENDEZVOUS_BUS": "memory://",
+            "RENDEZVOUS_BUNDLE": str(bundle),
+            "RENDEZVOUS_OUTPUT_DIR": str(tmp_path / "archive"),
+            "RENDEZVOUS_METRICS_PORT": port,
+        }
+        with running([process := Process("part", ["-m", module], tmp_path, ROOT, env)]):
+            process.wait_ready(f"http://127.0.0.1:{port}/healthz")
+            yield port
+
+    def test_it_is_ready_and_shows_that_it_reads(self, module, port):
+        assert until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+        ready = httpx.get(f"http://127.0.0.1:{port}/readyz")
+        assert ready.json() == {"ready": True, "missing": []}
+        page = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        assert re.search(r'^rendezvous_reading{group="[a-z0-9-]+"} 1\.0$', page, re.MULTILINE)
+
+    def test_its_probe_is_content(self, module, port):
+        assert until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+        done = run(["-S", "-m", "services.probe"], RENDEZVOUS_METRICS_PORT=port)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+class TestTheProbe:
+    def test_asks_the_front_end_where_no_port_of_metrics_is_set(self, system):
+        process = system["services.front_end"]
+        port = process.env["RENDEZVOUS_PORT"]
+        process.wait_ready(f"http://127.0.0.1:{port}/healthz")
+        for metrics_port in ("", "0"):
+            done = run(
+                ["-S", "services/probe.py"],
+                RENDEZVOUS_PORT=port,
+                RENDEZVOUS_METRICS_PORT=metrics_port,
+            )
+            assert done.returncode == 1
+            assert json.loads(done.stdout)["missing"]
+
+    def test_gives_a_name_that_the_front_end_answers_to(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(30)
+            port = str(server.getsockname()[1])
+            env = {"RENDEZVOUS_METRICS_PORT": port, "RENDEZVOUS_ALLOWED_HOSTS": "*.a.b, score"}
+            with ThreadPoolExecutor() as pool:
+                probing = pool.submit(run, ["-S", "services/probe.py"], **env)
+                connection, _ = server.accept()
+                with connection:
+                    asked = connection.recv(1000)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n{}")
+                assert probing.result().returncode == 0
+        assert asked.startswith(b"GET /readyz HTTP/1.0\r\nHost: score\r\n")
+
+    def test_says_that_nobody_is_there(self):
+        done = run(["-S", "services/probe.py"], RENDEZVOUS_METRICS_PORT=str(free_port()))
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "refused" in done.stdout
+
+    def test_does_not_wait_for_one_that_says_nothing(self, taken):
+        began = time.monotonic()
+        done = run(["-S", "services/probe.py"], RENDEZVOUS_METRICS_PORT=taken)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert "timed out" in done.stdout
+        assert 2 <= time.monotonic() - began < STOP_SECONDS
+
+    def test_imports_nothing_that_takes_long(self):
+        script = "import sys, services.probe; print(*sys.modules)"
+        done = run(["-S", "-c", script])
+        assert not {"rendezvous", "http", "email", "ssl", "asyncio"} & set(done.stdout.split())
 
 
 class TestTheFrontEndWithoutABus:

@@ -259,6 +259,54 @@ class TestAwaySink:
         assert shelf.closed == 1
 
 
+class TestWhatItTells:
+    async def test_is_that_it_reads_once_its_sink_is_ready_and_that_it_ends(self, shelf, make):
+        class Slow(Shelf):
+            async def write(self, batch):
+                await self.free.wait()
+                return []
+
+        metrics, sink = Metrics(), Slow()
+        sink.free.clear()
+        async with running(make(sink, observer=metrics)):
+            await until(metrics.parts)
+            await asyncio.sleep(0.05)
+            assert metrics.parts() == {("archive", "decoy"): False}
+            sink.free.set()
+            await until(lambda: metrics.parts()["archive", "decoy"])
+        assert metrics.parts() == {("archive", "decoy"): False}
+
+    async def test_is_that_it_does_not_read_when_its_bus_is_away(self, bus, make):
+        metrics = Metrics()
+        await bus.aclose()
+        with pytest.raises(BusUnavailable):
+            await make(observer=metrics).run(asyncio.Event())
+        assert metrics.parts() == {("archive", "decoy"): False}
+
+    async def test_is_how_long_the_oldest_message_in_hand_has_waited(self, bus, shelf, make):
+        def lag():
+            name = "rendezvous_sink_lag_seconds"
+            return metrics.registry.get_sample_value(name, {"group": "archive"})
+
+        metrics = Metrics()
+        shelf.error = SinkUnavailable("the disk is full")
+        async with running(make(observer=metrics)):
+            assert not lag()
+            await publish(bus, message("a"))
+            await until(lambda: lag() and lag() > 0.2)
+            shelf.error = None
+            await until(lambda: lag() == 0)
+        assert shelf.ids == ["a"]
+
+    async def test_is_that_it_holds_nothing_when_it_has_stopped(self, bus, shelf, make):
+        metrics = Metrics()
+        shelf.error = SinkUnavailable("the disk is full")
+        await publish(bus, message("a"))
+        async with running(make(observer=metrics)):
+            await until(lambda: shelf.tries)
+        assert b'sink_lag_seconds{group="archive"} 0.0' in metrics.text()
+
+
 class TestPoison:
     @pytest.mark.parametrize("payload", [b"\xff\xfe", b"", b"[]", b'{"messageId": 5}', b'{"x":1}'])
     async def test_is_buried_after_three_tries_while_the_others_go_on(

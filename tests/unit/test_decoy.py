@@ -48,6 +48,20 @@ async def record(payloads):
         return [delivery.payload for delivery in await next_records(records, len(payloads))]
 
 
+class Seen:
+    """An observer that remembers what it was told."""
+
+    def __init__(self):
+        self.buried_of = []
+        self.reads = []
+
+    def buried(self, topic):
+        self.buried_of.append(topic)
+
+    def reading(self, group, topics, *, now):
+        self.reads.append((group, *topics, now))
+
+
 class TestWhatIsRecorded:
     @given(payloads=st.lists(st.binary(max_size=50), min_size=1, max_size=10))
     def test_is_what_came_byte_for_byte_and_in_order_readable_or_not(self, payloads):
@@ -142,10 +156,10 @@ class TestNothingIsLost:
                     return done
                 return super().publish(topic, payload, **rest)
 
-        bus, buried = Small(), []
+        bus, seen = Small(), Seen()
         async with (
             bus.subscribe(["iris-dead-letter"], "test") as letters,
-            recording(bus, buried=buried.append) as records,
+            recording(bus, observer=seen) as records,
         ):
             bus.publish("iris", b"large")
             bus.publish("iris", b"fit")
@@ -154,7 +168,7 @@ class TestNothingIsLost:
 
         assert (record.payload, letter.payload) == (b"fit", b"large")
         assert letter.properties["reason"] == "too large"
-        assert buried == ["iris"]
+        assert seen.buried_of == ["iris"]
         assert bus.backlog("iris", "decoy") == 0
 
     async def test_what_came_while_it_was_down_is_recorded_when_it_is_up_again(self):
@@ -167,6 +181,16 @@ class TestNothingIsLost:
             (delivery,) = await next_records(records, 1)
 
         assert delivery.payload == b"meanwhile"
+
+    async def test_it_tells_when_it_reads_and_when_it_does_not_any_more(self):
+        seen = Seen()
+        async with recording(MemoryBus(), observer=seen):
+            async with asyncio.timeout(SOON):
+                while len(seen.reads) < 2:
+                    await asyncio.sleep(0.001)
+
+            assert seen.reads == [("decoy", "iris", False), ("decoy", "iris", True)]
+        assert seen.reads[2:] == [("decoy", "iris", False)]
 
     async def test_a_bus_that_goes_away_ends_it(self):
         bus = MemoryBus()

@@ -5,6 +5,8 @@ import json
 import logging
 import re
 import sys
+import time
+from importlib.metadata import version
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from rendezvous.contract import Request
 from rendezvous.decision import Decision, Endpoint
 from rendezvous.policy import Newest
 from rendezvous.telemetry import (
+    DISTRIBUTION,
     MODELS_MOST,
     JsonFormatter,
     Metrics,
@@ -123,6 +126,47 @@ class TestMetrics:
 
         in_flight.clear()
         assert values(metrics)["rendezvous_inflight"] == 0
+
+    def test_count_a_choice_later_than_the_deadline(self):
+        metrics = Metrics()
+        metrics.decided(IRIS, decision(elapsed=IRIS.deadline))
+        assert not any(name.startswith("rendezvous_deadline_misses") for name in values(metrics))
+
+        metrics.decided(IRIS, decision(elapsed=1.001 * IRIS.deadline))
+        assert values(metrics)['rendezvous_deadline_misses_total{endpoint="iris"}'] == 1
+
+    def test_show_how_many_models_are_live_at_the_moment_of_the_scrape(self):
+        metrics, live = Metrics(), ["dt", "lr"]
+        metrics.watch_live("iris", lambda: len(live))
+        live.pop()
+
+        assert values(metrics)['rendezvous_models_live{endpoint="iris"}'] == 1
+
+    def test_show_a_group_as_reading_when_all_its_parts_read(self):
+        metrics = Metrics()
+        gauge = 'rendezvous_reading{group="archive"}'
+        metrics.reading("archive", ["decoy"], now=True)
+        assert values(metrics)[gauge] == 1
+        metrics.reading("archive", ["score"], now=False)
+        metrics.reading("another", ["score"], now=False)
+        assert values(metrics)[gauge] == 0
+        metrics.reading("archive", ["score"], now=True)
+        assert values(metrics)[gauge] == 1
+        assert values(metrics)['rendezvous_reading{group="another"}'] == 0
+
+    def test_show_how_long_the_oldest_message_in_hand_of_a_group_has_waited(self):
+        metrics = Metrics()
+        gauge = 'rendezvous_sink_lag_seconds{group="archive"}'
+        metrics.holding("archive", ["decoy"], since=time.monotonic() - 10)
+        metrics.holding("archive", ["score"], since=time.monotonic() - 90)
+        assert values(metrics)[gauge] == pytest.approx(90, abs=5)
+        metrics.holding("archive", ["score"], since=None)
+        assert values(metrics)[gauge] == pytest.approx(10, abs=5)
+        metrics.holding("archive", ["decoy"], since=None)
+        assert values(metrics)[gauge] == 0
+
+    def test_name_the_version_that_runs(self):
+        assert values(Metrics())[f'rendezvous_build_info{{version="{version(DISTRIBUTION)}"}}'] == 1
 
     def test_of_two_processes_do_not_meet(self):
         one, other = Metrics(), Metrics()

@@ -27,6 +27,7 @@ class Seen:
         self.outcomes = {}
         self.rows = 0
         self.buried_of = []
+        self.reads = []
 
     def worked(self, model, version, outcome, number):
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + number
@@ -38,6 +39,9 @@ class Seen:
 
     def buried(self, topic):
         self.buried_of.append(topic)
+
+    def reading(self, group, topics, *, now):
+        self.reads.append((group, *topics, now))
 
 
 class Hanging(Summing):
@@ -445,6 +449,13 @@ class TestAnnouncements:
             await until(lambda: groups_at_announcement)
 
         assert groups_at_announcement[0]
+
+    async def test_are_made_by_one_that_has_told_that_it_reads(self):
+        async with bench() as b, serving(b.worker()):
+            await b.next_announcement()
+            assert b.seen.reads == [("dt-1", "iris", False), ("dt-1", "iris", True)]
+
+        assert b.seen.reads[2:] == [("dt-1", "iris", False)]
 
     async def test_end_with_one_that_it_has_stopped(self):
         async with bench() as b:

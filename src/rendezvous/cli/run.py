@@ -122,7 +122,7 @@ def assemble(
             bus,
             [configuration.topic(name) for name in configuration.endpoints],
             topics.decoy,
-            buried=metrics.buried,
+            observer=metrics,
         ),
         connectors=[
             *_file_connectors({topics.decoy: "logs", address: "scores"}, bus, metrics, archive_dir),

@@ -21,6 +21,7 @@ from rendezvous.frontend.answers import reply, sample, why_not
 from rendezvous.frontend.heads import HeadLimit
 from rendezvous.frontend.inputs import input_model, read_body, validate
 from rendezvous.frontend.problems import Problem, unprocessable
+from rendezvous.telemetry import DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     Handle = Callable[[Request], Awaitable[Response]]
 
 log = logging.getLogger(__name__)
-
-DISTRIBUTION = "rendezvous-serving"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import signal
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -46,7 +47,13 @@ def make_rendezvous(
         observer=metrics,
     )
     metrics.watch_in_flight(lambda: rendezvous.in_flight)
+    for endpoint in endpoints:
+        metrics.watch_live(endpoint.name, partial(_number_live, rendezvous, endpoint.name))
     return rendezvous
+
+
+def _number_live(rendezvous: Rendezvous, endpoint: str) -> int:
+    return len(rendezvous.live(endpoint))
 
 
 def return_address(configuration: Configuration, settings: FrontEndSettings) -> str:

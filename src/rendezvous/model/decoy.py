@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rendezvous.bus.settling import settle
 from rendezvous.deadletter import Undertaker
+from rendezvous.membership import MembershipObserver, membership
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from rendezvous.bus.port import Bus
 
 STOP_CHECK = 0.1
+
+
+class Observer(MembershipObserver, Protocol):
+    """Who is told what happens, to count it."""
+
+    def buried(self, topic: str) -> None:
+        """Take note of a message that went to the dead-letter topic of ``topic``."""
+
+
+class Silent(Observer):
+    """Counts nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +41,25 @@ class Decoy:
         topics: Where the inputs come from.
         output: Where they go.
         name: The decoy's group; stable.
-        buried: Is told the topic of each input that was buried.
+        observer: Is told what happens.
     """
 
     bus: Bus
     topics: Sequence[str]
     output: str = "decoy"
     name: str = "decoy"
-    buried: Callable[[str], None] = field(default=lambda _: None)
+    observer: Observer = field(default_factory=Silent)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, then finish what is in hand. Raises: BusError."""
-        undertaker = Undertaker(self.bus, self.buried)
-        async with self.bus.subscribe(self.topics, self.name, start="earliest") as deliveries:
-            while not stop.is_set():
-                batch = await deliveries.receive(max_wait=STOP_CHECK)
-                published = [
-                    self.bus.publish(self.output, d.payload, key=d.key, properties=d.properties)
-                    for d in batch
-                ]
-                await settle(deliveries, batch, published, undertaker)
+        undertaker = Undertaker(self.bus, self.observer.buried)
+        with membership(self.observer, self.name, self.topics) as reads:
+            async with self.bus.subscribe(self.topics, self.name, start="earliest") as deliveries:
+                reads()
+                while not stop.is_set():
+                    batch = await deliveries.receive(max_wait=STOP_CHECK)
+                    published = [
+                        self.bus.publish(self.output, d.payload, key=d.key, properties=d.properties)
+                        for d in batch
+                    ]
+                    await settle(deliveries, batch, published, undertaker)

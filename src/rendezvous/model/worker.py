@@ -24,6 +24,7 @@ from rendezvous.contract import (
 )
 from rendezvous.deadletter import Undertaker
 from rendezvous.errors import BusError, ContractError
+from rendezvous.membership import MembershipObserver, membership
 from rendezvous.model.evaluation import Outcome, evaluate
 from rendezvous.model.thread import EvaluationThread
 
@@ -72,7 +73,7 @@ class Post:
     max_batch: int = 256
 
 
-class Observer(Protocol):
+class Observer(MembershipObserver, Protocol):
     """Who is told what happens, to count it."""
 
     def worked(self, model: str, version: int, outcome: str, number: int) -> None:
@@ -136,26 +137,36 @@ class Worker:
             BusError: The bus cannot be reached, or refuses.
         """
         undertaker = Undertaker(self.bus, self.observer.buried)
+        topics = [self.post.topic]
         prefetch = 2 * self.post.max_batch  # the rest is left to other replicas
-        async with self.bus.subscribe(
-            [self.post.topic], self.group, prefetch=prefetch
-        ) as deliveries:
-            thread: EvaluationThread[list[Outcome]] = EvaluationThread(self.group)
-            try:
-                async with self._announced() as up_to_date:
-                    while not stop.is_set():
-                        if await self._room():
-                            batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
-                            jobs = await self._open(batch, deliveries, undertaker)
-                            if jobs or not batch:
-                                up_to_date.set()
-                            await self._work(jobs, deliveries, undertaker, thread)
-                    # before the goodbye: that ends the wait for what is not there yet
-                    await asyncio.gather(*self._settling)
-            finally:
-                thread.close()
-                for task in self._settling:
-                    task.cancel()
+        with membership(self.observer, self.group, topics) as reads:
+            async with self.bus.subscribe(topics, self.group, prefetch=prefetch) as deliveries:
+                thread: EvaluationThread[list[Outcome]] = EvaluationThread(self.group)
+                reads()
+                try:
+                    await self._serve(deliveries, undertaker, thread, stop)
+                finally:
+                    thread.close()
+                    for task in self._settling:
+                        task.cancel()
+
+    async def _serve(
+        self,
+        deliveries: Deliveries,
+        undertaker: Undertaker,
+        thread: EvaluationThread[list[Outcome]],
+        stop: asyncio.Event,
+    ) -> None:
+        async with self._announced() as up_to_date:
+            while not stop.is_set():
+                if await self._room():
+                    batch = await deliveries.receive(self.post.max_batch, STOP_CHECK)
+                    jobs = await self._open(batch, deliveries, undertaker)
+                    if jobs or not batch:
+                        up_to_date.set()
+                    await self._work(jobs, deliveries, undertaker, thread)
+            # before the goodbye: that ends the wait for what is not there yet
+            await asyncio.gather(*self._settling)
 
     @asynccontextmanager
     async def _announced(self) -> AsyncIterator[asyncio.Event]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -18,10 +19,11 @@ import stamina
 from rendezvous.contract import record_id
 from rendezvous.deadletter import Undertaker
 from rendezvous.errors import ContractError, SinkUnavailable
+from rendezvous.membership import MembershipObserver, membership
 from rendezvous.sink.port import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rendezvous.bus.port import Bus, Deliveries, Delivery
     from rendezvous.sink.port import Rejection, Sink
@@ -37,7 +39,7 @@ LONGEST_PAUSE = 30.0
 JITTER = 0.2
 
 
-class Observer(Protocol):
+class Observer(MembershipObserver, Protocol):
     """Who is told what happens, to count it."""
 
     def archived(self, group: str, topic: str, number: int) -> None:
@@ -48,6 +50,12 @@ class Observer(Protocol):
 
     def buried(self, topic: str) -> None:
         """Take note of a message that went to the dead-letter topic of ``topic``."""
+
+    def holding(self, group: str, topics: Sequence[str], *, since: float | None) -> None:
+        """Take note since when the oldest message in hand waits to be stored.
+
+        ``since``: by ``time.monotonic``; ``None`` when nothing is in hand.
+        """
 
 
 class Silent(Observer):
@@ -106,16 +114,26 @@ class Connector:
             SinkError: The sink cannot go on, and waiting does not mend it.
             ConfigurationError: The sink is not what the configuration says.
         """
-        undertaker = Undertaker(self.bus, self.observer.buried)
         try:
-            async with self.bus.subscribe(self.topics, self.group, start="earliest") as deliveries:
-                await self._store((), stop)  # what is wrong with the sink shows at the start
-                while not stop.is_set():
-                    batch = await self._gather(deliveries, undertaker, stop)
-                    if batch:
-                        await self._archive(batch, deliveries, undertaker, stop)
+            with membership(self.observer, self.group, self.topics) as reads:
+                await self._read(reads, stop)
         finally:
+            self._hold(None)
             await self.sink.aclose()
+
+    async def _read(self, reads: Callable[[], None], stop: asyncio.Event) -> None:
+        undertaker = Undertaker(self.bus, self.observer.buried)
+        async with self.bus.subscribe(self.topics, self.group, start="earliest") as deliveries:
+            await self._store((), stop)  # what is wrong with the sink shows at the start
+            reads()
+            while not stop.is_set():
+                batch = await self._gather(deliveries, undertaker, stop)
+                if batch:
+                    await self._archive(batch, deliveries, undertaker, stop)
+                    self._hold(None)
+
+    def _hold(self, since: float | None) -> None:
+        self.observer.holding(self.group, self.topics, since=since)
 
     async def _gather(
         self, deliveries: Deliveries, undertaker: Undertaker, stop: asyncio.Event
@@ -133,8 +151,9 @@ class Connector:
                     await undertaker.refuse(deliveries, delivery, str(error))
                     continue
                 batch.add(Record(record, delivery.topic, delivery.payload), delivery)
-            if batch:
-                full = min(full, now() + self.timeout)
+            if batch and full == float("inf"):
+                full = now() + self.timeout
+                self._hold(time.monotonic())
         return batch
 
     async def _archive(
