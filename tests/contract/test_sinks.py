@@ -12,8 +12,9 @@ from rendezvous.errors import SinkUnavailable
 from rendezvous.sink.archive import read
 from rendezvous.sink.elastic import ElasticSink
 from rendezvous.sink.files import FileSink
+from rendezvous.sink.mapping import PROPERTIES, lacking
 from rendezvous.sink.port import Record
-from rendezvous.testing.sink_suite import TIMESTAMP, SinkSuite, keys, request, score
+from rendezvous.testing.sink_suite import TIMESTAMP, SinkSuite, keys, record, request, score
 
 
 class TestFileSink(SinkSuite):
@@ -198,6 +199,22 @@ class TestElasticsearch:
         assert await elastic.write([request("b")]) == []
         assert set(documents()) == {"a", "b"}
 
+    async def test_waits_for_an_operator_while_there_may_be_no_more_indices(
+        self, elastic, client, documents
+    ):
+        await elastic.write([])
+        limit = "cluster.max_shards_per_node"
+        client.indices.create(index=(other := f"test-{uuid.uuid4()}"))
+        client.cluster.put_settings(persistent={limit: 1})
+        try:
+            with pytest.raises(SinkUnavailable, match="maximum normal shards"):
+                await elastic.write([request("a")])
+        finally:
+            client.cluster.put_settings(persistent={limit: None})
+            client.indices.delete(index=other)
+        assert await elastic.write([request("a")]) == []
+        assert set(documents()) == {"a"}
+
     async def test_the_first_record_of_an_id_stays_when_another_comes(self, elastic, documents):
         await elastic.write([request("a", modelInput={"x": 1})])
         assert await elastic.write([request("a", modelInput={"x": 2})]) == []
@@ -215,3 +232,170 @@ class TestElasticsearch:
         assert outcomes == [[], []]
         counted = Counter(each["messageId"] for each in documents().values())
         assert counted == Counter(each.id for each in batch)
+
+
+DECISION = {
+    "deadlineMs": 1000.0,
+    "policy": {"name": "newest"},
+    "outcome": "answered",
+    "reason": "newest",
+    "chosen": {
+        "model": "dt", "version": 1, "role": "production", "result": 2,
+        "probabilities": [0.0, 0.25, 0.75],
+    },
+    "answeredBy": "dt@1",
+    "decidedMs": 4.5,
+    "closedMs": 900.25,
+    "scores": [
+        {
+            "model": "lr", "version": 0, "role": "canary", "afterMs": 3.5, "evaluatedMs": 0.5,
+            "queueMs": 1.5, "valid": True, "late": False, "result": 1, "agrees": False,
+            "probabilities": [0.0, 0.75, 0.25],
+        },
+        {
+            "model": "rf", "version": 2, "role": "shadow", "afterMs": 20.0, "valid": False,
+            "late": True, "error": {"type": "ModelError", "message": "it failed"},
+        },
+    ],
+    "agreeing": ["nb@3"],
+    "disagreeing": ["lr@0"],
+    "lateModels": ["rf@2"],
+    "failedModels": ["rf@2"],
+    "missingModels": ["knn@4", "svm@5"],
+}  # fmt: skip
+DEAD_LETTER = {
+    "deadLetter": {
+        "topic": "iris", "reason": "not a request", "tries": 3, "payload": "no JSON at all",
+    },
+}  # fmt: skip
+
+
+def decision(name, **fields):
+    """Return a decision record: a request without return address, and what became of it."""
+    kept = {"scoreTopic": None, "endpoint": "iris", "schemaVersion": 1}
+    return request(name, **{**kept, **DECISION, **fields})
+
+
+def dead_letter(name):
+    return record({"timestamp": TIMESTAMP, "messageId": name, **DEAD_LETTER})
+
+
+def leaves(properties, path=()):
+    """Yield the name of every field that is no object, with its type."""
+    for name, field in properties.items():
+        if "properties" in field:
+            yield from leaves(field["properties"], (*path, name))
+        else:
+            yield ".".join((*path, name)), field["type"]
+
+
+def paths(value, path=()):
+    """Yield the name of every field that a document has."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, dict):
+            for name, inner in each.items():
+                yield from paths(inner, (*path, name))
+        else:
+            yield ".".join(path)
+
+
+def values(value, path):
+    """Return all that a document has at a field."""
+    if isinstance(value, list):
+        return [found for each in value for found in values(each, path)]
+    if not path:
+        return [value]
+    return values(value[path[0]], path[1:]) if path[0] in value else []
+
+
+FIELDS = dict(leaves(PROPERTIES))
+NEW = [
+    name for name in FIELDS
+    if name.split(".")[0] in {*DECISION, *DEAD_LETTER} - set(json.loads(request("").payload))
+]  # fmt: skip
+
+
+@pytest.mark.elasticsearch
+class TestDecisionsAndDeadLetters:
+    @pytest.fixture
+    async def stored(self, elastic, documents):
+        """One of each, on Elasticsearch."""
+        assert await elastic.write([decision("a"), dead_letter("b")]) == []
+        return documents()
+
+    @pytest.fixture
+    def aggregated(self, stored, client, index):
+        """Return an aggregation of all documents."""
+
+        def aggregated(kind, field):
+            aggregations = {"found": {kind: {"field": field}}}
+            return client.search(index=index, size=0, aggs=aggregations)["aggregations"]["found"]
+
+        return aggregated
+
+    async def test_are_kept_as_they_are(self, stored):
+        assert {name: stored["a"][name] for name in DECISION} == DECISION
+        assert stored["b"]["deadLetter"] == DEAD_LETTER["deadLetter"]
+
+    async def test_have_each_of_their_fields_mapped_and_a_value_for_each(self, stored):
+        everything = list(stored.values())
+        assert {*paths(DECISION), *paths(DEAD_LETTER)} == set(NEW)
+        assert [name for name in NEW if not values(everything, name.split("."))] == []
+
+    @pytest.mark.parametrize("field", [n for n in NEW if FIELDS[n] in {"keyword", "boolean"}])
+    async def test_can_be_counted_by_each_name(self, stored, aggregated, field):
+        counted = Counter(values(list(stored.values()), field.split(".")))
+        buckets = aggregated("terms", field)["buckets"]
+        assert {bucket.get("key_as_string", bucket["key"]) for bucket in buckets} == {
+            json.dumps(value) if isinstance(value, bool) else value for value in counted
+        }
+
+    @pytest.mark.parametrize("field", [n for n in NEW if FIELDS[n] in {"double", "long"}])
+    async def test_have_percentiles_of_each_number(self, stored, aggregated, field):
+        numbers = values(list(stored.values()), field.split("."))
+        found = aggregated("percentiles", field)["values"]
+        assert found["99.0"] == pytest.approx(max(numbers), rel=0.05)
+
+    @pytest.mark.parametrize(
+        ("field", "word", "found"),
+        [("scores.error.message", "failed", "a"), ("deadLetter.payload", "json", "b")],
+    )
+    async def test_can_be_searched_for_a_word_of_each_text(
+        self, stored, client, index, field, word, found
+    ):
+        hits = client.search(index=index, query={"match": {field: word}})["hits"]["hits"]
+        assert [hit["_id"] for hit in hits] == [found]
+
+    async def test_are_stored_though_a_text_is_longer_than_can_be_searched(
+        self, elastic, documents, client, index
+    ):
+        long = "x" * 40_000
+        assert await elastic.write([decision("a", reason=long), decision("b")]) == []
+        assert documents()["a"]["reason"] == long
+        hits = client.search(index=index, query={"exists": {"field": "reason"}})["hits"]["hits"]
+        assert [hit["_id"] for hit in hits] == ["b"]
+
+
+@pytest.mark.elasticsearch
+class TestAnIndexOfAnEarlierVersion:
+    async def test_is_given_the_fields_that_it_lacks(self, client, index, elastic, documents):
+        old = {name: PROPERTIES[name] for name in PROPERTIES if name not in {*DECISION, "result"}}
+        client.indices.create(index=index, mappings={"dynamic": False, "properties": old})
+        assert await elastic.write([decision("a")]) == []
+        documents()
+        query = {"range": {"decidedMs": {"lt": 5}}}
+        assert len(client.search(index=index, query=query)["hits"]["hits"]) == 1
+        mapping = client.indices.get_mapping(index=index)[index]["mappings"]
+        assert lacking(mapping["properties"]) == {}
+        assert mapping["dynamic"] == "false"
+
+    async def test_is_written_to_though_its_fields_are_of_other_types(
+        self, client, index, elastic, documents
+    ):
+        other = {"endpoint": {"type": "text"}, "chosen": {"type": "flattened"}}
+        client.indices.create(index=index, mappings={"dynamic": False, "properties": other})
+        assert await elastic.write([decision("a")]) == []
+        assert documents()["a"]["chosen"] == DECISION["chosen"]
+        mapping = client.indices.get_mapping(index=index)[index]["mappings"]["properties"]
+        assert mapping["endpoint"] == {"type": "text"}
+        assert mapping["closedMs"] == PROPERTIES["closedMs"]

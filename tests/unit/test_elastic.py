@@ -14,6 +14,7 @@ from rendezvous.bus.memory import MemoryBus
 from rendezvous.errors import ConfigurationError, ContractError, SinkError, SinkUnavailable
 from rendezvous.sink import elastic
 from rendezvous.sink.elastic import ElasticSink, document
+from rendezvous.sink.mapping import PROPERTIES, lacking
 from rendezvous.sink.runner import Connector
 from rendezvous.testing.processes import free_port
 from rendezvous.testing.sink_suite import request
@@ -51,10 +52,9 @@ class Server:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(text)
+                self.wfile.write(text)
 
-            do_PUT = do_POST = do_HEAD = answer  # noqa: N815 - as the base class calls them
+            do_GET = do_PUT = do_POST = answer  # noqa: N815 - as the base class calls them
 
             def log_message(self, *arguments):
                 pass
@@ -68,13 +68,24 @@ class Server:
         return [body for _, path, body, _ in self.seen if path.endswith("/_bulk")]
 
     @property
+    def mappings(self):
+        """The bodies of the requests to add fields."""
+        return [
+            json.loads(body)
+            for method, path, body, _ in self.seen
+            if method == "PUT" and path.endswith("/_mapping")
+        ]
+
+    @property
     def templates(self):
         """The bodies of the requests to install a template."""
         return [body for _, path, body, _ in self.seen if path.startswith("/_index_template")]
 
 
 def well(method, path, body):
-    """Answer as a server does that has stored everything."""
+    """Answer as a server does that has stored everything, and had no index before."""
+    if method == "GET" and path.endswith("/_mapping"):
+        return 404, failure("index_not_found_exception")
     return 200, bulk_answer(body, 201) if path.endswith("/_bulk") else {"acknowledged": True}
 
 
@@ -95,11 +106,25 @@ def on_bulk(answer):
     return answers
 
 
-def on_template(*answer):
-    """Give ``answer`` to the template; all else is well."""
+def on_template(*answer, properties=None):
+    """Give ``answer`` to the template, and an index of these fields; all else is well."""
 
     def answers(method, path, body):
+        if properties is not None and method == "GET" and path.endswith("/_mapping"):
+            return 200, {"decoy-log": {"mappings": {"properties": properties}}}
         return answer if path.startswith("/_index_template") else well(method, path, body)
+
+    return answers
+
+
+def on_fields(*answer, properties):
+    """Give ``answer`` to new fields for the index, which has ``properties``; all else is well."""
+    rest = on_template(200, {"acknowledged": True}, properties=properties)
+
+    def answers(method, path, body):
+        if method == "PUT" and path.endswith("/_mapping"):
+            return answer
+        return rest(method, path, body)
 
     return answers
 
@@ -144,6 +169,7 @@ class TestUnavailable:
             (403, "cluster_block_exception"),
             (404, "index_not_found_exception"),
             (400, "index_closed_exception"),
+            (400, "validation_exception"),
         ],
     )
     async def test_one_document_that_fails_is_to_be_tried_again_with_its_batch(
@@ -310,20 +336,80 @@ class TestTemplate:
     async def test_without_the_right_to_it_an_index_that_is_there_is_enough(
         self, server, sink, status
     ):
-        server.answer = on_template(status, failure("security_exception"))
+        answer = (status, failure("security_exception"))
+        server.answer = on_template(*answer, properties=PROPERTIES)
         assert await sink.write([request("a")]) == []
-        assert ("HEAD", "/decoy-log") in [(method, path) for method, path, *_ in server.seen]
 
-    async def test_without_the_right_to_it_and_without_an_index_it_waits(self, server, sink):
-        server.answer = lambda method, *_: (404 if method == "HEAD" else 403, failure("security"))
+    @pytest.mark.parametrize("status", [403, 404])
+    async def test_without_the_right_to_it_and_without_an_index_it_waits(
+        self, server, sink, status
+    ):
+        server.answer = lambda method, *_: (status if method == "GET" else 403, failure("security"))
         with pytest.raises(SinkUnavailable, match=r"403.*security"):
             await sink.write([request("a")])
         assert server.bulks == []
+
+    async def test_without_the_right_to_look_at_the_index_it_goes_on(self, server, sink):
+        server.answer = lambda method, *rest: (
+            (403, failure("security_exception")) if method == "GET" else well(method, *rest)
+        )
+        assert await sink.write([request("a")]) == []
+        assert len(server.templates) == 1
 
     async def test_without_any_right_it_says_so_in_the_words_of_the_server(self, server, sink):
         server.answer = lambda *_: (401, failure("security_exception", "unable to authenticate"))
         with pytest.raises(SinkUnavailable, match=r"401.*unable to authenticate"):
             await sink.write([request("a")])
+
+
+class TestFieldsOfAnIndexThatIsThere:
+    async def test_those_it_lacks_are_added_once(self, server, sink, caplog):
+        caplog.set_level(logging.INFO)
+        old = {name: PROPERTIES[name] for name in PROPERTIES if name != "chosen"}
+        server.answer = on_fields(200, {"acknowledged": True}, properties=old)
+        for name in "ab":
+            assert await sink.write([request(name)]) == []
+        assert server.mappings == [{"properties": {"chosen": PROPERTIES["chosen"]}}]
+        assert "chosen can be searched from now on" in caplog.text
+
+    async def test_with_none_lacking_it_is_left_alone(self, server, sink):
+        server.answer = on_fields(400, failure("illegal"), properties=PROPERTIES)
+        assert await sink.write([request("a")]) == []
+        assert server.mappings == []
+
+    @pytest.mark.parametrize("status", [400, 401, 403])
+    async def test_it_says_once_which_can_not_be_searched_and_goes_on(
+        self, server, sink, caplog, status
+    ):
+        old = {name: PROPERTIES[name] for name in PROPERTIES if name != "chosen"}
+        server.answer = on_fields(status, failure("security_exception"), properties=old)
+        for name in "ab":
+            assert await sink.write([request(name)]) == []
+        [told] = [each for each in caplog.records if "chosen cannot be searched" in each.message]
+        assert told.levelno == logging.WARNING
+
+    async def test_a_server_that_is_too_busy_gets_them_later(self, server, sink):
+        server.answer = on_fields(503, failure("busy"), properties={})
+        with pytest.raises(SinkUnavailable):
+            await sink.write([request("a")])
+        assert server.bulks == []
+
+    @pytest.mark.parametrize("answer", [[], {"decoy-log": 1}, {"decoy-log": {}}, b"{"], ids=str)
+    async def test_garbage_is_no_mapping(self, server, sink, answer):
+        server.answer = lambda *_: (200, answer)
+        with pytest.raises(SinkUnavailable):
+            await sink.write([request("a")])
+
+    def test_what_is_lacking_is_found_at_any_depth_and_what_differs_is_left(self):
+        leaf, other = {"type": "keyword"}, {"type": "text"}
+        wanted = {"a": leaf, "b": {"properties": {"c": leaf, "d": leaf}}, "e": leaf}
+        assert lacking({"a": other, "b": {"properties": {"c": leaf}}}, wanted) == {
+            "b": {"properties": {"d": leaf}},
+            "e": leaf,
+        }
+        assert lacking({"b": leaf}, {"b": wanted["b"]}) == {}
+        assert lacking({}) == PROPERTIES
+        assert lacking(PROPERTIES) == {}
 
 
 class TestDocument:

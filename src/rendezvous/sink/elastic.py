@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from rendezvous.contract import NESTING, one_line
+from rendezvous.contract import one_line
 from rendezvous.errors import ConfigurationError, ContractError, SinkError, SinkUnavailable
+from rendezvous.sink.mapping import TEMPLATE, lacking
 from rendezvous.sink.port import Record, Rejection, Sink
 
 try:
@@ -46,61 +47,9 @@ _INDEX_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,199}")
 _STORED = {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.CONFLICT}
 _REFUSED = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
 _FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-_MENDABLE = {"index_closed_exception"}
-"""Errors that come as 400 and are not the document's fault."""
-
-_KEYWORD = {"type": "keyword"}
-_INTEGER = {"type": "long", "ignore_malformed": True}
-_NUMBER = {"type": "double", "ignore_malformed": True}
-
-TEMPLATE: dict[str, Any] = {
-    # Elasticsearch brings templates of priority 100 for names such as `logs-a-b`.
-    "priority": 200,
-    "version": 1,
-    "_meta": {"description": "requests and scores of the rendezvous server"},
-    "template": {
-        "settings": {"index.auto_expand_replicas": "0-1"},
-        "mappings": {
-            "dynamic": False,
-            "properties": {
-                # A `date` would keep milliseconds only, and many requests come in each.
-                "timestamp": {
-                    "type": "date_nanos",
-                    "format": "strict_date_optional_time_nanos||epoch_millis",
-                },
-                "messageId": _KEYWORD,
-                "endpoint": _KEYWORD,
-                "scoreTopic": _KEYWORD,
-                "deadline": {"type": "date", "format": "epoch_millis", "ignore_malformed": True},
-                "schemaVersion": _INTEGER,
-                "modelInput": {"type": "flattened", "ignore_above": 1024, "depth_limit": NESTING},
-                "result": {
-                    "properties": {
-                        "modelName": _KEYWORD,
-                        "result": _NUMBER,
-                        "probabilities": _NUMBER,
-                    }
-                },
-                "error": {"properties": {"type": _KEYWORD, "message": {"type": "text"}}},
-                "provenance": {
-                    "properties": {
-                        "model": {
-                            "properties": {
-                                "modelName": _KEYWORD,
-                                "modelVersion": _INTEGER,
-                                "role": _KEYWORD,
-                                "digest": _KEYWORD,
-                                "elapsedTimeAfterRequest": _NUMBER,
-                                "evaluatedMs": _NUMBER,
-                                "queueMs": _NUMBER,
-                            }
-                        }
-                    }
-                },
-            },
-        },
-    },
-}
+_MENDABLE = {"index_closed_exception", "validation_exception"}
+"""Errors that come as 400 and are not the document's fault: the last says that the index cannot be
+made, as the cluster has as many as it may."""
 
 
 class ElasticSink(Sink):
@@ -109,9 +58,10 @@ class ElasticSink(Sink):
     Args:
         url: ``http://host:port`` or ``https://host:port``; may hold ``user:password@``.
         index: The index, and the name of its template.
-        api_key: Where security is on. It needs ``create_doc`` and ``auto_configure`` on the index
-            and ``manage_index_templates``; with the index made beforehand, ``create_doc`` and
-            ``view_index_metadata`` are enough.
+        api_key: Where security is on. It needs ``create_doc``, ``auto_configure`` and
+            ``view_index_metadata`` on the index and ``manage_index_templates``; with the index
+            made beforehand, ``create_doc`` and ``view_index_metadata`` are enough. To give an
+            index of an earlier version the new fields it needs ``manage`` on it.
 
     Raises:
         ConfigurationError: The URL or the index's name is malformed.
@@ -139,7 +89,7 @@ class ElasticSink(Sink):
         try:
             async with self._preparing:
                 if not self._ready:
-                    await self._install_template(client)
+                    await self._prepare(client)
                     self._ready = True
             documents, rejections = _documents(batch)
             for chunk in _chunks(documents):
@@ -154,7 +104,9 @@ class ElasticSink(Sink):
         if client is not None:
             await client.close()
 
-    async def _install_template(self, client: AsyncElasticsearch) -> None:
+    async def _prepare(self, client: AsyncElasticsearch) -> None:
+        """Install the template, and give an index that is there the fields that it lacks."""
+        present = await self._mappings(client)
         try:
             await client.indices.put_index_template(
                 name=self._index, index_patterns=[self._index], **TEMPLATE
@@ -162,15 +114,41 @@ class ElasticSink(Sink):
         except ApiError as error:
             if error.status_code == HTTPStatus.BAD_REQUEST:
                 raise SinkError(f"no template for the index: {self._said(error)}") from error
-            if error.status_code not in _FORBIDDEN or not await self._exists(client):
+            if error.status_code not in _FORBIDDEN or not present:
                 raise
             log.info("index %s is there; its template is left to who may change it", self._index)
+        for name, properties in present.items():
+            await self._add_fields(client, name, lacking(properties))
 
-    async def _exists(self, client: AsyncElasticsearch) -> bool:
+    async def _mappings(self, client: AsyncElasticsearch) -> dict[str, dict[str, Any]]:
+        """Return the mapped fields of the index, by its name; nothing where it is not there."""
         try:
-            return bool(await client.indices.exists(index=self._index))
-        except ApiError:
-            return False  # the server says why to the request that matters
+            answer = await client.indices.get_mapping(index=self._index)
+        except ApiError as error:
+            if error.status_code not in {*_FORBIDDEN, HTTPStatus.NOT_FOUND}:
+                raise
+            return {}  # a server that lets us do nothing says why to the request that matters
+        try:
+            indices = msgspec.convert(answer.body, dict[str, _Index])
+        except msgspec.ValidationError as error:
+            raise SinkUnavailable(self._said(f"no mapping: {error}")) from error
+        return {name: index.mappings.properties for name, index in indices.items()}
+
+    async def _add_fields(
+        self, client: AsyncElasticsearch, name: str, fields: dict[str, Any]
+    ) -> None:
+        if not fields:
+            return
+        try:
+            await client.indices.put_mapping(index=name, properties=fields)
+        except ApiError as error:
+            if error.status_code not in {*_FORBIDDEN, HTTPStatus.BAD_REQUEST}:
+                raise
+            log.warning(
+                "index %s: %s cannot be searched: %s", name, ", ".join(fields), self._said(error)
+            )
+        else:
+            log.info("index %s: %s can be searched from now on", name, ", ".join(fields))
 
     async def _create(
         self, client: AsyncElasticsearch, documents: Sequence[_Document]
@@ -233,6 +211,14 @@ class _Outcome(msgspec.Struct):
         if self.status not in _REFUSED or self.error.type in _MENDABLE:
             raise _NotNowError(reason)
         return reason
+
+
+class _Mappings(msgspec.Struct):
+    properties: dict[str, dict[str, Any]] = {}
+
+
+class _Index(msgspec.Struct):
+    mappings: _Mappings
 
 
 class _Item(msgspec.Struct):
