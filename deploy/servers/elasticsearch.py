@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-VERSION = "9.2.0"
+VERSION = "9.2.8"
 DEFAULT_PORT = 9200
 # The last option: compile soon rather than well, which halves the processor time of a start.
 _JVM = ("-Xms512m", "-Xmx512m", "-XX:TieredStopAtLevel=1")
