@@ -42,7 +42,7 @@ OPTIONAL = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Pulling:
+class Pulling:
     """The engine, as a store of images."""
 
     engine: Engine
@@ -81,7 +81,7 @@ def with_images(compose: Compose) -> Compose:
     """Return the project with the profiles whose images can be had; build what must be built."""
     images = _needed(compose.profiles)
     chosen = chosen_here(ENV_FILE, images)
-    choice = choose(_Pulling(compose.engine), images, chosen, STANDINS)
+    choice = choose(Pulling(compose.engine), images, chosen, STANDINS)
     lacking = {name: image for name, image in choice.missing.items() if name not in OPTIONAL}
     if lacking:
         wrong = ", ".join(f"{image} ({name})" for name, image in lacking.items())

@@ -1,0 +1,104 @@
+"""The system in containers, brought up once by `make up`, on ports and with volumes of its own."""
+
+import os
+import re
+import subprocess
+import time
+
+import pytest
+from testcontainers.compose import DockerCompose
+
+from deploy.engine.engine import find
+from deploy.engine.errors import EngineUnavailable
+from deploy.stack.compose import ROOT, Compose
+from deploy.stack.images import choose, official
+from deploy.stack.up import STANDINS, Pulling
+from rendezvous.testing.processes import free_port
+from tests.e2e.containers.stack import Stack
+from tests.images.build import build_all
+from tests.servers import give_up
+
+PORTS = ("SCORE_PORT", "ELASTICSEARCH_PORT", "PULSAR_BINARY_PORT", "PULSAR_HTTP_PORT",
+         "KIBANA_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")  # fmt: skip
+PROJECT = f"rendezvous-test-{os.getpid()}"
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The Docker engine that is there, also for the libraries that tests use."""
+    try:
+        found = find()
+    except EngineUnavailable as error:
+        give_up(str(error))
+    with pytest.MonkeyPatch.context() as patch:
+        if found.host:
+            patch.setenv("DOCKER_HOST", found.host)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def images(engine):
+    """By variable, images that are on this machine: the official ones, else stand-ins."""
+    wanted = official((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    choice = choose(Pulling(engine), wanted, {}, STANDINS)
+    if choice.standins:
+        build_all(engine)
+    return {
+        name: choice.standins.get(name, image)
+        for name, image in wanted.items()
+        if name not in choice.missing
+    }
+
+
+@pytest.fixture(scope="session")
+def variables(images):
+    """The environment of the test's own system, so that it is in nobody's way."""
+    return {
+        **images,
+        **{name: str(free_port()) for name in PORTS},
+        "COMPOSE_PROJECT_NAME": PROJECT,
+        "COMPOSE_PROFILES": "prometheus",
+    }
+
+
+@pytest.fixture(scope="session")
+def stack(engine, variables):
+    """The system, ready; its data is dropped afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        for name in ("COVERAGE_PROCESS_CONFIG", "MAKEFLAGS", "MAKELEVEL"):
+            patch.delenv(name, raising=False)
+        compose = Compose(engine, ["*"])
+        try:
+            for target in ("train-canary", "train-model"):
+                make(target)
+            compose.must("build", "--quiet")  # so that what `up` takes is not the building
+            began = time.monotonic()
+            printed = make("up")
+            yield Stack(
+                compose=compose,
+                containers=DockerCompose(ROOT, wait=False, profiles=["*"]),
+                printed=printed,
+                ready_seconds=float(re.search(r"ready after (\d+) s", printed)[1]),
+                up_seconds=time.monotonic() - began,
+            )
+        finally:
+            make("clean-containers")
+
+
+def make(target):
+    """Run a target of make as a person would; return what it printed."""
+    done = subprocess.run(
+        ["make", target], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+@pytest.fixture
+def whole(stack):
+    """The system with every part ready, whatever the test before did."""
+    stack.restore()
+    yield stack
+    stack.restore()

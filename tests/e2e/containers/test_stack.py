@@ -1,0 +1,132 @@
+"""`make up` on a real engine: the original's README, word for word, and more."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from tests.e2e.containers.stack import OURS, score_id, until
+from tests.e2e.clients import Seen, many, steadily
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
+
+INPUT = {"sepalLength": 9, "sepalWidth": 10, "petalLength": 11, "petalWidth": 12}
+
+
+def test_is_ready_within_90_seconds_of_up(stack):
+    assert stack.ready_seconds < 90
+
+
+def test_says_where_everything_is_and_what_to_try(stack):
+    assert f"front end      {stack.url}" in stack.printed
+    assert f"curl -s {stack.url}/predict" in stack.printed
+
+
+def test_the_originals_readme_holds_word_for_word(stack):
+    # its steps 3 and 4, `make train-canary`, `make train-model`, `make up`, are the fixture's
+    assert httpx.get(f"{stack.url}/ping").json() == {"ping": "pong"}  # step 5
+    answer = httpx.post(f"{stack.url}/predict", json=INPUT).json()  # step 6
+    assert list(answer)[:4] == ["timestamp", "messageId", "modelInput", "modelResult"]
+    assert answer["modelInput"] == {name: float(value) for name, value in INPUT.items()}
+    assert answer["modelResult"]["modelName"] == "dt"
+    assert answer["modelResult"]["result"] == 2
+    expected = {
+        "decoy-log": {answer["messageId"]},
+        "score-log": {score_id(answer["messageId"], m, v) for m, v in (("dt", 1), ("lr", 0))},
+    }
+    for index, ids in expected.items():  # step 7: the indices are there, made by nobody's hand
+        assert until(lambda i=index, wanted=ids: wanted <= set(stack.indexed(i))), index
+
+
+def test_the_second_endpoint_answers_too(stack):
+    house = {
+        "CRIM": 0.00632, "ZN": 18, "INDUS": 2.31, "CHAS": 0, "NOX": 0.538, "RM": 6.575,
+        "AGE": 65.2, "DIS": 4.09, "RAD": 1, "TAX": 296, "PTRATIO": 15.3, "B": 396.9, "LSTAT": 4.98,
+    }  # fmt: skip
+    answer = httpx.post(f"{stack.url}/endpoints/housing/predict", json=house).json()
+    assert answer["modelResult"]["modelName"] == "price"
+    assert 15 < answer["modelResult"]["result"] < 40
+
+
+async def test_1000_requests_are_answered_and_archived_once_each(whole, tmp_path):
+    seen = await many(whole.url, requests=1000, clients=32)
+    assert seen.bad == []
+    assert await asyncio.to_thread(until, lambda: archived_once(whole, seen, tmp_path))
+
+
+async def test_three_replicas_share_a_models_work_and_nothing_is_lost(whole, tmp_path):
+    stop, seen = asyncio.Event(), Seen()
+    load = asyncio.create_task(steadily(whole.url, stop, seen))
+    await asyncio.sleep(1)
+    scale = ("up", "--detach", "--no-build", "--no-recreate", "--scale")
+    await asyncio.to_thread(whole.compose.output, *scale, "dt_model=3")
+    await asyncio.to_thread(whole.wait_ready)
+    assert len(await asyncio.to_thread(whole.names, "dt_model")) == 3
+    assert await asyncio.to_thread(until, lambda: len(sharing(whole)) == 3), sharing(whole)
+    await asyncio.to_thread(whole.compose.output, *scale, "dt_model=1")
+    await asyncio.sleep(1)
+    stop.set()
+    await load
+    assert seen.bad == []
+    assert len(seen.answers) > 100
+    assert await asyncio.to_thread(until, lambda: archived_once(whole, seen, tmp_path))
+
+
+def test_each_part_logs_json_lines_and_no_error(whole):
+    for service in OURS:
+        lines = whole.docker("logs", whole.names(service)[0]).splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        assert [e for e in entries if e["level"] in {"ERROR", "CRITICAL"}] == [], service
+
+
+def test_prometheus_finds_every_part(whole):
+    port = whole.compose.published()
+    [at] = [number for number, service in port.items() if service == "prometheus"]
+
+    def up():
+        query = {"query": "up"}
+        found = httpx.get(f"http://127.0.0.1:{at}/api/v1/query", params=query).json()
+        return {r["metric"]["job"]: r["value"][1] for r in found["data"]["result"]}
+
+    wanted = dict.fromkeys((*OURS, "pulsar"), "1")
+    assert until(lambda: up() == wanted, 30), up()
+
+
+def sharing(stack):
+    """Return the replicas of dt that have scored something."""
+    code = (
+        "import urllib.request as u; "
+        "print(u.urlopen('http://127.0.0.1:9100/metrics').read().decode())"
+    )
+    mark = 'rendezvous_worker_requests_total{model="dt",outcome="ok"'
+    return [
+        name
+        for name in stack.names("dt_model")
+        if mark in stack.docker("exec", name, "python", "-c", code)
+    ]
+
+
+def archived_once(stack, seen, folder):
+    """Return whether everything that was answered is in the files and indices; never twice."""
+    ids = seen.ids
+    inputs = [record["messageId"] for record in stack.archived("logs", folder)]
+    scores = [
+        score_id(r["messageId"], m["modelName"], m["modelVersion"])
+        for r in stack.archived("scores", folder)
+        for m in [r["provenance"]["model"]]
+    ]
+    decisions = [record["messageId"] for record in stack.archived("decisions", folder)]
+    for records in (inputs, scores, decisions):
+        assert len(records) == len(set(records))
+    wanted = {score_id(i, model, version) for i in ids for model, version in (("dt", 1), ("lr", 0))}
+    return (
+        ids <= set(inputs)
+        and wanted <= set(scores)
+        and ids <= set(decisions)
+        and ids <= stack.indexed("decoy-log").keys()
+        and wanted <= stack.indexed("score-log").keys()
+        and ids <= stack.indexed("decision-log").keys()
+    )
+
+
