@@ -16,7 +16,7 @@ from deploy.servers.errors import ServerUnavailable
 from deploy.servers.locking import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _LOG = logging.getLogger(__name__)
 _COMPLETE = ".complete"
@@ -41,9 +41,9 @@ class Distribution:
 
     @property
     def folder(self) -> str:
-        """Its folder in the cache."""
+        """Its folder in the cache; another one where something else is kept."""
         _group, artifact, version, *_type = self.coordinates.split(":")
-        return f"{artifact}-{version}"
+        return "-".join([artifact, version, *(path.strip("/") for path in self.keep)])
 
 
 def cache_folder() -> Path:
@@ -55,9 +55,6 @@ def cache_folder() -> Path:
 def fetch(distribution: Distribution, java_home: Path) -> Path:
     """Return the folder of the unpacked distribution; download it when it is not there.
 
-    A download that was cut off leaves nothing that is taken for a whole one, and of two processes
-    one downloads and the other waits.
-
     Args:
         distribution: What to fetch.
         java_home: Of the Java that Maven runs on.
@@ -65,30 +62,39 @@ def fetch(distribution: Distribution, java_home: Path) -> Path:
     Raises:
         ServerUnavailable: There is no Maven, or it could not download.
     """
+
+    def fill(staging: Path, content: Path) -> None:
+        unpack(_download(distribution, staging, java_home), content, distribution.keep)
+
+    return cached(distribution.folder, distribution.product, fill)
+
+
+def cached(folder: str, product: str, fill: Callable[[Path, Path], None]) -> Path:
+    """Return ``folder`` of the cache; when it is not there whole, make it.
+
+    A download that was cut off leaves nothing that is taken for a whole one, and of two processes
+    one downloads and the other waits.
+
+    Args:
+        folder: Its name in the cache.
+        product: What it is, for the log.
+        fill: Makes the content; is given a folder to work in, and where the content goes, which is
+            not there yet.
+    """
     cache = cache_folder()
-    final = cache / distribution.folder
-    with locked(cache / f"{distribution.folder}.lock"):
-        if not _is_complete(final, distribution):
-            _LOG.info("fetching %s ...", distribution.product)
-            staging = cache / f"{distribution.folder}.staging"
+    final = cache / folder
+    with locked(cache / f"{folder}.lock"):
+        if not (final / _COMPLETE).exists():
+            _LOG.info("fetching %s ...", product)
+            staging = cache / f"{folder}.staging"
             shutil.rmtree(staging, ignore_errors=True)
             shutil.rmtree(final, ignore_errors=True)
-            archive = _download(distribution, staging, java_home)
-            unpack(archive, staging / "content", distribution.keep)
-            (staging / "content" / _COMPLETE).write_text(_kept(distribution), encoding="utf-8")
+            staging.mkdir(parents=True)
+            fill(staging, staging / "content")
+            (staging / "content" / _COMPLETE).touch()
             (staging / "content").rename(final)
             shutil.rmtree(staging)
     return final
-
-
-def _is_complete(folder: Path, distribution: Distribution) -> bool:
-    """Return whether ``folder`` holds all that is wanted; an earlier version may have kept less."""
-    marker = folder / _COMPLETE
-    return marker.exists() and marker.read_text(encoding="utf-8") == _kept(distribution)
-
-
-def _kept(distribution: Distribution) -> str:
-    return "\n".join(distribution.keep)
 
 
 def _download(distribution: Distribution, staging: Path, java_home: Path) -> Path:
@@ -99,7 +105,7 @@ def _download(distribution: Distribution, staging: Path, java_home: Path) -> Pat
             " container image of it locally (see deploy/servers/README.md)"
         )
     download = staging / "download"
-    download.mkdir(parents=True)
+    download.mkdir()
     done = subprocess.run(  # noqa: S603 - Maven, with our own arguments
         [
             *(maven, "-B", "-q", "dependency:copy"),
