@@ -20,7 +20,7 @@ SERVICE_LINES = 60
 VAGUE = {"handler", "handlers", "manager", "managers", "helper", "helpers", "util", "utils"}
 KNOWN_HOSTS = {
     "127.0.0.1", "localhost", "host", "www.apache.org", "pulsar.apache.org", "semver.org",
-    "elasticsearch", "kibana",  # services of docker-compose.yml
+    "elasticsearch", "kibana", "prometheus",  # services of docker-compose.yml
 }  # fmt: skip
 VENDORS = {
     "pulsar", "_pulsar", "elasticsearch", "fastapi", "uvicorn", "numpy", "sklearn", "onnxruntime",

@@ -70,8 +70,8 @@ def test_is_downloaded_once_by_two_at_the_same_time(maven, tmp_path):
     maven('echo x >> "$here/runs"; sleep 0.3; cp "$here/thing.tar.gz" "$out"')
     with ThreadPoolExecutor(2) as pool:
         homes = set(pool.map(lambda _: fetch(SMALL, Path("/java")), range(2)))
-    assert homes == {tmp_path / "cache" / "thing-1"}
-    assert (tmp_path / "cache" / "thing-1" / "lib" / "a.jar").read_bytes() == b"a"
+    assert homes == {tmp_path / "cache" / "thing-1-lib"}
+    assert (tmp_path / "cache" / "thing-1-lib" / "lib" / "a.jar").read_bytes() == b"a"
     assert (tmp_path / "runs").read_text() == "x\n"
 
 

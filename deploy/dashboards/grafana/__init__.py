@@ -1,0 +1,1 @@
+"""The Grafana dashboard: made by ``python -m deploy.dashboards.grafana``."""
