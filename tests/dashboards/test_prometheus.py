@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -151,8 +152,6 @@ def test_a_name_that_nothing_has_is_noticed(expression, expected):
 def test_pulsar_has_the_metrics_that_are_asked_of_it(pulsar_server, tmp_path):
     import pulsar
 
-    from deploy.servers.server import get
-
     quiet = pulsar.FileLogger(pulsar.LoggerLevel.Error, str(tmp_path / "client.log"))
     client = pulsar.Client(pulsar_server.url, logger=quiet)
     topic = "persistent://public/default/of-metrics"
@@ -161,9 +160,12 @@ def test_pulsar_has_the_metrics_that_are_asked_of_it(pulsar_server, tmp_path):
         client.create_producer(topic).send(b"x")
     finally:
         client.close()
-    page = get(f"{pulsar_server.http_url}/metrics/")
+    page = httpx.get(f"{pulsar_server.http_url}/metrics/")
+    assert page.headers["content-type"].startswith("text/plain")  # Prometheus 3 refuses others
     for metric, labels in PULSARS.items():
-        [sample] = re.findall(rf'^{metric}{{(.*topic="{topic}".*)}} (\S+)$', page, re.MULTILINE)
+        [sample] = re.findall(
+            rf'^{metric}{{(.*topic="{topic}".*)}} (\S+)$', page.text, re.MULTILINE
+        )
         assert set(re.findall(r"(\w+)=", sample[0])) == labels
         assert float(sample[1]) > 0, metric
 

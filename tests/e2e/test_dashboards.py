@@ -112,6 +112,11 @@ async def load(url):
     assert len(seen.answers) > SECONDS * 10
 
 
+def test_the_page_is_of_a_type_that_prometheus_3_takes(system):
+    page = httpx.get(f"http://{system}/metrics")
+    assert page.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
 @pytest.mark.parametrize("expression", queries())
 def test_an_expression_of_the_dashboard_has_rows(asked, expression):
     rows = asked.rows(ready(expression))
