@@ -1,0 +1,1 @@
+"""The Kibana dashboards, as code: descriptions of panels, and what Kibana imports made of them."""
