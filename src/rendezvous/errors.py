@@ -12,6 +12,7 @@
   + SinkError          a sink could not store a batch
     - SinkUnavailable  ... at present: trying again may help
   + ArchiveDamaged     an archive file is not what its manifest says
+  + KibanaError        Kibana was not available in time, or did not take the dashboards
 
 Errors of vendors stay inside the adapter that uses the vendor: it raises one of these instead.
 """
@@ -65,3 +66,7 @@ class SinkUnavailable(SinkError):  # noqa: N818 - reads as what happened
 
 class ArchiveDamaged(RendezvousError):  # noqa: N818 - reads as what happened
     """An archive file is not what its manifest says."""
+
+
+class KibanaError(RendezvousError):
+    """Kibana was not available in time, or did not take the dashboards."""

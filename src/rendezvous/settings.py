@@ -27,7 +27,7 @@ from rendezvous.contract import REPLY_TOPICS
 from rendezvous.errors import ConfigurationError
 from rendezvous.schema import Role  # noqa: TC001 - pydantic reads it
 
-S = TypeVar("S", bound="Settings")
+S = TypeVar("S", bound="ProcessSettings")
 PREFIX = "RENDEZVOUS_"
 
 
@@ -52,13 +52,24 @@ def _split(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], NoDecode, Field(min_length=1)]
 
 
-class Settings(BaseSettings):
-    """What every service needs to know."""
+class ProcessSettings(BaseSettings):
+    """What every process needs to know."""
 
     # the prefix: else a field may also be set by its bare name, such as HOST or PORT
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", populate_by_name=True, env_prefix=PREFIX
     )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named(
+        "log_level", default="INFO", description="The least level that is logged."
+    )
+    log_format: Literal["text", "json"] = _named(
+        "log_format", default="text", description="Log lines for people, or JSON for machines."
+    )
+
+
+class Settings(ProcessSettings):
+    """What every service on the bus needs to know."""
 
     bus: str = _named("bus", default="pulsar://127.0.0.1:6650", description="The bus, as a URL.")
     instance: str = _named(
@@ -66,12 +77,6 @@ class Settings(BaseSettings):
         default_factory=_this_process,
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="Which replica this is; must differ between replicas of a service.",
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named(
-        "log_level", default="INFO", description="The least level that is logged."
-    )
-    log_format: Literal["text", "json"] = _named(
-        "log_format", default="text", description="Log lines for people, or JSON for machines."
     )
     metrics_host: str = _named(
         "metrics_host",
@@ -243,6 +248,23 @@ class ElasticsearchConnectorSettings(ConnectorSettings):
         return values
 
 
+class KibanaSetupSettings(ProcessSettings):
+    """What brings the dashboards into Kibana, once."""
+
+    kibana: str = _named("kibana", default="http://127.0.0.1:5601", description="Kibana, as a URL.")
+    objects: Path = _named(
+        "kibana_objects", default=Path("deploy/dashboards/kibana/rendezvous.ndjson"),
+        description="The file of saved objects.",
+    )  # fmt: skip
+    wait: float = _named(
+        "kibana_wait", default=300.0, ge=0, le=86_400,
+        description="Seconds in which Kibana must be available.",
+    )  # fmt: skip
+    api_key: SecretStr | None = _named(
+        "kibana_api_key", default=None, description="API key, where security is on."
+    )
+
+
 def read(service: type[S]) -> S:
     """Read a service's settings. Raises: ConfigurationError, naming the variable and the rule."""
     try:
@@ -254,7 +276,7 @@ def read(service: type[S]) -> S:
         raise ConfigurationError(f"settings: {wrong}") from error
 
 
-def _variables(service: type[Settings], place: tuple[int | str, ...]) -> str:
+def _variables(service: type[ProcessSettings], place: tuple[int | str, ...]) -> str:
     """Return our name of the setting that is wrong, and the original's where there are some."""
     ours = str(place[0])
     choices = (

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "settings.md"
 COMMAND = "uv run python -m tests.docs.settings_table"
-SERVICES: dict[str, type[settings.Settings]] = {
+SERVICES: dict[str, type[settings.ProcessSettings]] = {
     "services.front_end": settings.FrontEndSettings,
     "services.model": settings.ModelSettings,
     "services.decoy": settings.DecoySettings,
     "services.log_connector": settings.LogConnectorSettings,
     "services.elasticsearch_connector": settings.ElasticsearchConnectorSettings,
+    "services.kibana_setup": settings.KibanaSetupSettings,
 }
 ADDRESSES = {  # read by validators, as parts of a URL
     "bus": "`PULSAR_HOST`, `PULSAR_PORT`",
@@ -43,14 +44,23 @@ This page is made by `{COMMAND}`.
 
 def page() -> str:
     """Return the whole page: what all services share, then a table for each."""
-    sections = [INTRODUCTION, section("Every service", settings.Settings, set())]
+    everybody = set(settings.ProcessSettings.model_fields)
     common = set(settings.Settings.model_fields)
+    sections = [
+        INTRODUCTION,
+        section("Every service", settings.ProcessSettings, set()),
+        section(
+            "Every service on the bus: all but `services.kibana_setup`",
+            settings.Settings,
+            everybody,
+        ),
+    ]
     for module, service in SERVICES.items():
         sections.append(section(f"`python -m {module}`", service, common))
     return "\n".join(sections)
 
 
-def section(title: str, service: type[settings.Settings], known: set[str]) -> str:
+def section(title: str, service: type[settings.ProcessSettings], known: set[str]) -> str:
     """Return a heading and a table of the settings that are not ``known`` already."""
     rows = [row(name, field) for name, field in service.model_fields.items() if name not in known]
     head = ["| variable | original's | default | meaning |", "| --- | --- | --- | --- |"]

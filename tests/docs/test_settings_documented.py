@@ -41,7 +41,7 @@ def test_every_settings_class_has_a_table():
     classes = {
         each
         for _, each in inspect.getmembers(settings, inspect.isclass)
-        if issubclass(each, settings.Settings) and not each.__subclasses__()
+        if issubclass(each, settings.ProcessSettings) and not each.__subclasses__()
     }
     assert classes == set(SERVICES.values())
 

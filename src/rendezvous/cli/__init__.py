@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from rendezvous.cli import archive, models
+from rendezvous.cli import archive, kibana, models
 from rendezvous.errors import RendezvousError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(archive.app, name="archive", help="Look after archive files.")
+app.add_typer(kibana.app, name="kibana", help="Look after the dashboards in Kibana.")
 app.command("models")(models.list_models)
 
 

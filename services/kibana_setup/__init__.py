@@ -1,0 +1,1 @@
+"""Brings the dashboards into Kibana."""
