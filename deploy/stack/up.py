@@ -34,11 +34,14 @@ STANDINS = {
     "PYTHON_IMAGE": standins.PYTHON,
     "PROMETHEUS_IMAGE": standins.PROMETHEUS,
 }
+GROUPS = {"observability": {"prometheus", "grafana"}}
+"""Profiles that are several: where the image of one can not be had, the others still run."""
 OPTIONAL = {
     "KIBANA_IMAGE": ("kibana", "Kibana"),
-    "PROMETHEUS_IMAGE": ("observability", "Prometheus"),
-    "GRAFANA_IMAGE": ("observability", "Grafana"),
+    "PROMETHEUS_IMAGE": ("prometheus", "Prometheus"),
+    "GRAFANA_IMAGE": ("grafana", "Grafana"),
 }
+"""By variable: the profile without which the image is not needed, and what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,10 @@ def start() -> None:
 
 
 def profiles_wanted() -> list[str]:
-    """Return the profiles that COMPOSE_PROFILES names, and Kibana's."""
-    named = chosen_here(ENV_FILE, ["COMPOSE_PROFILES"]).get("COMPOSE_PROFILES", "")
-    return sorted({"kibana", *filter(None, named.split(","))})
+    """Return the profiles that COMPOSE_PROFILES names, each by itself, and Kibana's."""
+    text = chosen_here(ENV_FILE, ["COMPOSE_PROFILES"]).get("COMPOSE_PROFILES", "")
+    named = [name.strip() for name in text.split(",") if name.strip()]
+    return sorted({"kibana"}.union(*(GROUPS.get(name, {name}) for name in named)))
 
 
 def with_images(compose: Compose) -> Compose:
