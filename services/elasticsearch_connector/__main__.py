@@ -27,7 +27,12 @@ def main() -> None:
             [
                 Connector(
                     bus,
-                    ElasticSink(settings.elasticsearch, index, api_key=api_key),
+                    ElasticSink(
+                        settings.elasticsearch,
+                        index,
+                        api_key=api_key,
+                        period=settings.index_period,
+                    ),
                     read_topics,
                     group=settings.group or "elasticsearch-connector",
                     threshold=settings.threshold,

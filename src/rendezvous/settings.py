@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from rendezvous.contract import REPLY_TOPICS
 from rendezvous.errors import ConfigurationError
 from rendezvous.schema import Role  # noqa: TC001 - pydantic reads it
+from rendezvous.sink.dated import LONGEST_KEPT, Period
 
 S = TypeVar("S", bound="ProcessSettings")
 PREFIX = "RENDEZVOUS_"
@@ -213,19 +214,39 @@ class LogConnectorSettings(ConnectorSettings):
     )
 
 
-class ElasticsearchConnectorSettings(ConnectorSettings):
-    """The connector to Elasticsearch."""
+class ElasticsearchSettings(Settings):
+    """What all that use Elasticsearch need to know."""
 
     elasticsearch: str = _named(
         "elasticsearch", default="http://127.0.0.1:9200", description="Elasticsearch, as a URL."
     )
+    api_key: SecretStr | None = _named(
+        "elasticsearch_api_key", default=None, description="API key, where security is on."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _elastic_host(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Make the URL from the original's ELASTIC_HOST and ELASTIC_PORT."""
+        host = os.environ.get("ELASTIC_HOST")
+        if host and f"{PREFIX}ELASTICSEARCH" not in values and "elasticsearch" not in values:
+            port = os.environ.get("ELASTIC_PORT", "9200")
+            values[f"{PREFIX}ELASTICSEARCH"] = f"http://{host}:{port}"
+        return values
+
+
+class ElasticsearchConnectorSettings(ElasticsearchSettings, ConnectorSettings):
+    """The connector to Elasticsearch."""
+
     index: Names = _named(
         "index", "ELASTIC_INDEX", default=("decoy-log",),
         description="The index to write to: one for all topics, or one for each, in their order.",
     )  # fmt: skip
-    api_key: SecretStr | None = _named(
-        "elasticsearch_api_key", default=None, description="API key, where security is on."
-    )
+    index_period: Period = _named(
+        "index_period", default="none",
+        description="Write to an index for each day or month, `<index>-YYYY.MM.DD` or "
+        "`<index>-YYYY.MM`, with the alias `<index>`: see retention.md.",
+    )  # fmt: skip
 
     _split_index = field_validator("index", mode="before")(_split)
 
@@ -237,15 +258,30 @@ class ElasticsearchConnectorSettings(ConnectorSettings):
             raise ValueError("must be one for all topics, or one for each of different topics")
         return value
 
-    @model_validator(mode="before")
-    @classmethod
-    def _elastic_host(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Make the URL from the original's ELASTIC_HOST and ELASTIC_PORT."""
-        host = os.environ.get("ELASTIC_HOST")
-        if host and f"{PREFIX}ELASTICSEARCH" not in values and "elasticsearch" not in values:
-            port = os.environ.get("ELASTIC_PORT", "9200")
-            values[f"{PREFIX}ELASTICSEARCH"] = f"http://{host}:{port}"
-        return values
+
+class PruneSettings(ElasticsearchSettings):
+    """The job that deletes old dated indices."""
+
+    index: Names = _named(
+        "index", "ELASTIC_INDEX",
+        default=("decoy-log", "score-log", "decision-log", "dead-letter-log"),
+        description="The indices whose dated ones are deleted, separated by commas.",
+    )  # fmt: skip
+    keep_days: int = _named(
+        "keep_days", default=0, ge=0, le=LONGEST_KEPT,
+        description="Delete a dated index when its period ended more than so many days ago; "
+        "0 for never.",
+    )  # fmt: skip
+    prune_apply: bool = _named(
+        "prune_apply", default=False,
+        description="Delete; without it the job only logs what it would delete.",
+    )  # fmt: skip
+    prune_every: float = _named(
+        "prune_every", default=24.0, ge=0, le=8760,
+        description="Hours from one round to the next; 0 for one round, and then an end.",
+    )  # fmt: skip
+
+    _split_index = field_validator("index", mode="before")(_split)
 
 
 class KibanaSetupSettings(ProcessSettings):

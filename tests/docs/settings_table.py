@@ -22,6 +22,7 @@ SERVICES: dict[str, type[settings.ProcessSettings]] = {
     "services.log_connector": settings.LogConnectorSettings,
     "services.elasticsearch_connector": settings.ElasticsearchConnectorSettings,
     "services.kibana_setup": settings.KibanaSetupSettings,
+    "services.prune": settings.PruneSettings,
 }
 ADDRESSES = {  # read by validators, as parts of a URL
     "bus": "`PULSAR_HOST`, `PULSAR_PORT`",

@@ -9,7 +9,7 @@ from elasticsearch import Elasticsearch
 
 from rendezvous.bus.factory import connect
 from rendezvous.testing.processes import Process, running
-from rendezvous.testing.sink_suite import request, score
+from rendezvous.testing.sink_suite import TIMESTAMP, request, score
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -26,17 +26,18 @@ def name():
 def elastic(elasticsearch_url, name):
     with Elasticsearch(elasticsearch_url) as client:
         yield client
-        for index in (f"{name}-decoy-log", f"{name}-score-log"):
-            client.options(ignore_status=404).indices.delete(index=index)
-            client.options(ignore_status=404).indices.delete_index_template(name=index)
+        for index in client.cat.indices(index=f"{name}*", format="json").body:
+            client.indices.delete(index=index["index"])
+        client.options(ignore_status=404).indices.delete_index_template(name=f"{name}*")
 
 
 @pytest.fixture
 def connector(tmp_path, pulsar_url, elasticsearch_url, name):
     """A connector of both topics, by the indices it is to fill."""
 
-    def make(*indices):
+    def make(*indices, **more):
         env = {
+            **more,
             "RENDEZVOUS_BUS": pulsar_url,
             "RENDEZVOUS_ELASTICSEARCH": elasticsearch_url,
             "RENDEZVOUS_GROUP": name,
@@ -106,3 +107,27 @@ async def test_fills_one_index_with_all_topics(pulsar_url, elastic, connector, n
 
     with running([process := connector("decoy-log")]):
         assert holds(elastic, f"{name}-decoy-log", {"a", "b", "a:dt:1"}), process.log()
+
+
+async def test_fills_an_index_for_each_day_of_each_topic(pulsar_url, elastic, connector, name):
+    decoys = [request("a"), request("b", timestamp=TIMESTAMP + 86_400.0)]
+    scores = [score("a", "dt", 1)]
+    await publish(pulsar_url, name, decoys, scores)
+
+    with running([process := connector("decoy-log", "score-log", RENDEZVOUS_INDEX_PERIOD="day")]):
+        assert holds(elastic, f"{name}-decoy-log", {"a", "b"}), process.log()
+        assert holds(elastic, f"{name}-score-log", {"a:dt:1"}), process.log()
+    assert set(elastic.indices.get_mapping(index=f"{name}*")) == {
+        f"{name}-decoy-log-2025.11.23",
+        f"{name}-decoy-log-2025.11.24",
+        f"{name}-score-log-2025.11.23",
+    }
+
+
+async def test_does_not_start_where_the_index_is_there_without_a_period(
+    pulsar_url, elastic, connector, name
+):
+    elastic.indices.create(index=f"{name}-decoy-log", wait_for_active_shards=1)
+    with running([process := connector("decoy-log", RENDEZVOUS_INDEX_PERIOD="month")]):
+        assert process.running.wait(60) == 1
+    assert "set RENDEZVOUS_INDEX_PERIOD to none" in process.log()

@@ -20,6 +20,7 @@ from tests.docs.settings_table import SERVICES
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULES = sorted(name for name, each in SERVICES.items() if issubclass(each, Settings))
 OTHERS = [module for module in MODULES if module != "services.front_end"]
+ON_A_BUS = [module for module in MODULES if module != "services.prune"]
 EXAMPLE = {"sepalLength": 5.9, "sepalWidth": 3.0, "petalLength": 5.1, "petalWidth": 1.8}
 STOP_SECONDS = 15.0
 
@@ -44,6 +45,7 @@ def system(bundle, tmp_path_factory):
         "RENDEZVOUS_ELASTICSEARCH": f"http://{nowhere}",
         "RENDEZVOUS_OUTPUT_DIR": str(folder / "archive"),
         "RENDEZVOUS_BUNDLE": str(bundle),
+        "RENDEZVOUS_KEEP_DAYS": "30",
     }
     parts = {}
     for module in MODULES:
@@ -105,6 +107,9 @@ class TestWrongSettings:
             ("services.log_connector", "THRESHOLD", "0"),
             ("services.elasticsearch_connector", "RENDEZVOUS_TIMEOUT", "soon"),
             ("services.elasticsearch_connector", "RENDEZVOUS_INDEX", "decoy-log,score-log"),
+            ("services.elasticsearch_connector", "RENDEZVOUS_INDEX_PERIOD", "week"),
+            ("services.prune", "RENDEZVOUS_KEEP_DAYS", "-1"),
+            ("services.prune", "RENDEZVOUS_PRUNE_EVERY", "often"),
         ],
     )
     def test_of_one_service_do_so_too_under_the_originals_names(self, module, variable, value):
@@ -134,7 +139,7 @@ class TestWrongSettings:
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert "none.yaml" in done.stderr
 
-    @pytest.mark.parametrize("module", MODULES)
+    @pytest.mark.parametrize("module", ON_A_BUS)
     def test_an_unknown_bus_ends_it(self, module, bundle):
         done = run(["-m", module], RENDEZVOUS_BUS="kafka://x", RENDEZVOUS_BUNDLE=str(bundle))
         assert done.returncode == 1
@@ -310,6 +315,15 @@ def test_the_originals_variables_name_the_bus(tmp_path):
     env = {"PULSAR_HOST": "127.0.0.1", "PULSAR_PORT": port}
     with running([process := Process("decoy", ["-m", "services.decoy"], tmp_path, ROOT, env)]):
         assert until(lambda: f"starts on pulsar://127.0.0.1:{port}\n" in process.log())
+
+
+def test_the_prune_job_that_is_off_says_so_and_waits_until_it_is_stopped(tmp_path):
+    job = Process("prune", ["-m", "services.prune"], tmp_path, ROOT)
+    with running([job]):
+        assert until(lambda: "pruning is off (RENDEZVOUS_KEEP_DAYS is 0)" in job.log())
+        time.sleep(0.3)
+        assert job.running.poll() is None
+        assert job.stop() == 0
 
 
 def test_every_service_is_tested():

@@ -6,18 +6,23 @@ import logging
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from typer.testing import CliRunner
 
 from rendezvous.bus.memory import MemoryBus
+from rendezvous.cli import app
 from rendezvous.errors import ConfigurationError, ContractError, SinkError, SinkUnavailable
-from rendezvous.sink import elastic
+from rendezvous.sink import client, elastic
 from rendezvous.sink.elastic import ElasticSink, document
+from rendezvous.sink.indices import opened
 from rendezvous.sink.mapping import PROPERTIES, lacking
+from rendezvous.sink.prune import Pruner, prune
 from rendezvous.sink.runner import Connector
 from rendezvous.testing.processes import free_port
-from rendezvous.testing.sink_suite import request
+from rendezvous.testing.sink_suite import TIMESTAMP, request
 
 JSON = "application/vnd.elasticsearch+json;compatible-with=9"
 
@@ -54,7 +59,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_GET = do_PUT = do_POST = answer  # noqa: N815 - as the base class calls them
+            do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815 - as the base class calls them
 
             def log_message(self, *arguments):
                 pass
@@ -170,6 +175,7 @@ class TestUnavailable:
             (404, "index_not_found_exception"),
             (400, "index_closed_exception"),
             (400, "validation_exception"),
+            (400, "invalid_alias_name_exception"),
         ],
     )
     async def test_one_document_that_fails_is_to_be_tried_again_with_its_batch(
@@ -206,7 +212,7 @@ class TestUnavailable:
             await sink.write([request("a")])
 
     async def test_a_server_that_does_not_answer_in_time_is_away(self, server, monkeypatch):
-        monkeypatch.setattr(elastic, "REQUEST_TIMEOUT", 0.1)
+        monkeypatch.setattr(client, "REQUEST_TIMEOUT", 0.1)
         stuck = threading.Event()
         server.answer = lambda *_: (stuck.wait(20), None)[1]
         sink = ElasticSink(server.url, "decoy-log")
@@ -412,6 +418,216 @@ class TestFieldsOfAnIndexThatIsThere:
         assert lacking(PROPERTIES) == {}
 
 
+def holds(*indices):
+    """Answer as a server does where these have the name of the index."""
+    found = {name: {"mappings": {"properties": PROPERTIES}} for name in indices}
+
+    def answers(method, path, body):
+        if method == "GET" and path.endswith("/_mapping"):
+            return 200, found
+        return well(method, path, body)
+
+    return answers
+
+
+class TestDatedIndices:
+    @pytest.fixture
+    async def dated(self, server):
+        sink = ElasticSink(server.url, "decoy-log", period="day")
+        yield sink
+        await sink.aclose()
+
+    async def test_an_alias_is_not_written_to_as_if_it_were_an_index(self, server, sink):
+        server.answer = holds("decoy-log-2025.11.23")
+        with pytest.raises(
+            ConfigurationError, match=r"alias of 1 indices.*RENDEZVOUS_INDEX_PERIOD"
+        ):
+            await sink.write([])
+        assert [method for method, *_ in server.seen] == ["GET"]
+
+    async def test_an_index_is_not_made_an_alias(self, server, dated):
+        server.answer = holds("decoy-log")
+        with pytest.raises(ConfigurationError, match=r"is an index.*RENDEZVOUS_INDEX_PERIOD"):
+            await dated.write([])
+        assert [method for method, *_ in server.seen] == ["GET"]
+
+    async def test_what_became_of_an_index_while_it_was_away_is_looked_at(self, server, sink):
+        assert await sink.write([request("a")]) == []
+        reason = "no write index is defined for alias [decoy-log]. And so on"
+        error = {"type": "illegal_argument_exception", "reason": reason}
+        server.answer = on_bulk(lambda body: (200, bulk_answer(body, 400, error=error)))
+        with pytest.raises(SinkUnavailable, match="no write index"):
+            await sink.write([request("b")])
+        server.answer = holds("decoy-log-2025.11.23", "decoy-log-2025.11.24")
+        with pytest.raises(ConfigurationError, match="alias of 2 indices"):
+            await sink.write([request("b")])
+
+    async def test_a_server_that_comes_back_empty_is_given_the_template_again(self, server, sink):
+        assert await sink.write([request("a")]) == []
+        server.answer = on_bulk(lambda body: (503, failure("away")))
+        with pytest.raises(SinkUnavailable):
+            await sink.write([request("b")])
+        server.answer = well
+        assert await sink.write([request("b")]) == []
+        assert len(server.templates) == 2
+
+    async def test_each_record_names_the_index_of_its_day(self, server, dated):
+        batch = [request("a"), request("b", timestamp=TIMESTAMP + 86400), request("c", timestamp=0)]
+        assert await dated.write(batch) == []
+        [body] = server.bulks
+        actions = [json.loads(line)["create"] for line in body.splitlines()[::2]]
+        assert actions == [
+            {"_id": "a", "_index": "decoy-log-2025.11.23"},
+            {"_id": "b", "_index": "decoy-log-2025.11.24"},
+            {"_id": "c", "_index": "decoy-log-undated"},
+        ]
+
+    async def test_all_of_them_have_the_alias_and_the_fields(self, server, dated):
+        await dated.write([])
+        [(_, path, body, _)] = [each for each in server.seen if each[0] == "PUT"]
+        template = json.loads(body)
+        assert path == "/_index_template/decoy-log@dated"
+        assert template["template"]["aliases"] == {"decoy-log": {}}
+        assert template["template"]["mappings"]["properties"] == PROPERTIES
+        assert template["index_patterns"] == ["decoy-log-20*.*", "decoy-log-undated"]
+
+
+def listed(*rows, deletion=(200, {"acknowledged": True})):
+    """Answer with these indices, and ``deletion`` to each request to delete one."""
+    columns = ("index", "docs.count", "store.size")
+
+    def answers(method, path, body):
+        if method == "DELETE":
+            return deletion
+        return 200, [dict(zip(columns, row, strict=True)) for row in rows]
+
+    return answers
+
+
+class TestPruning:
+    OLD = ("decoy-log-2025.01.01", "7", "100")
+
+    @pytest.fixture
+    async def indices(self, server):
+        async with opened(server.url, ["decoy-log"], "c2VjcmV0") as indices:
+            yield indices
+
+    async def prune(self, indices):
+        now = datetime(2025, 11, 25, tzinfo=UTC)
+        return await prune(indices, ["decoy-log"], keep_days=30, now=now, apply=True)
+
+    @pytest.mark.parametrize("status", [408, 429, 500, 503])
+    async def test_a_server_that_cannot_say_which_there_are_is_away(self, server, indices, status):
+        server.answer = lambda *_: (status, failure("busy"))
+        with pytest.raises(SinkUnavailable, match=r"listing decoy-log\*.*busy"):
+            await self.prune(indices)
+
+    @pytest.mark.parametrize("status", [400, 401, 403])
+    async def test_a_server_that_refuses_to_say_is_not_asked_again(self, server, indices, status):
+        server.answer = lambda *_: (status, failure("security_exception"))
+        with pytest.raises(SinkError, match="security_exception") as told:
+            await self.prune(indices)
+        assert not isinstance(told.value, SinkUnavailable)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [None, (200, b"{"), (200, {}), (200, [1]), (200, [{"index": "a", "docs.count": "many"}])],
+        ids=str,
+    )
+    async def test_garbage_is_no_list_of_indices(self, server, indices, answer):
+        server.answer = lambda *_: answer
+        with pytest.raises(SinkUnavailable):
+            await self.prune(indices)
+
+    @pytest.mark.parametrize("status", [403, 503])
+    async def test_one_that_cannot_be_deleted_does_not_keep_the_others(
+        self, server, indices, status
+    ):
+        other = ("decoy-log-2025.02", "1", "1")
+        server.answer = listed(self.OLD, other, deletion=(status, failure("blocked")))
+        outcomes = await self.prune(indices)
+        assert [outcome.action for outcome in outcomes] == ["failed", "failed"]
+        assert "blocked" in outcomes[0].reason
+        deleted = [path.split("?")[0] for method, path, *_ in server.seen if method == "DELETE"]
+        assert deleted == ["/decoy-log-2025.01.01", "/decoy-log-2025.02"]
+
+    async def test_only_one_index_is_ever_named_in_a_request_to_delete(self, server, indices):
+        server.answer = listed(self.OLD, ("decoy-log", "1", "1"), ("decoy-log-2025.01*", "1", "1"))
+        await self.prune(indices)
+        assert [path for method, path, *_ in server.seen if method == "DELETE"] == [
+            "/decoy-log-2025.01.01?expand_wildcards=none&ignore_unavailable=true"
+        ]
+
+    async def test_the_only_round_of_a_job_fails_when_one_cannot_be_deleted(self, server, caplog):
+        server.answer = listed(self.OLD, deletion=(403, failure("blocked")))
+        job = Pruner(server.url, ["decoy-log"], None, keep_days=30, apply=True, every=0)
+        with pytest.raises(SinkError, match="blocked"):
+            await job.run(asyncio.Event())
+        assert "decoy-log-2025.01.01 is due and was not deleted" in caplog.text
+
+    async def test_a_job_of_many_rounds_tries_again_in_the_next(self, server, caplog):
+        caplog.set_level(logging.INFO)
+        server.answer = listed(self.OLD, deletion=(503, failure("blocked")))
+        every = 0.05 / 3600
+        job = Pruner(server.url, ["decoy-log"], None, keep_days=30, apply=True, every=every)
+        stop = asyncio.Event()
+        running = asyncio.create_task(job.run(stop))
+        async with asyncio.timeout(20):
+            while caplog.text.count("was not deleted") < 2:
+                await asyncio.sleep(0.01)
+            server.answer = listed(self.OLD)
+            while "deleted decoy-log-2025.01.01 (7 documents)" not in caplog.text:
+                await asyncio.sleep(0.01)
+            stop.set()
+            await running
+
+    async def test_a_job_that_is_off_asks_for_nothing(self, server):
+        job = Pruner(server.url, ["decoy-log"], None, keep_days=0, apply=True, every=0)
+        stop = asyncio.Event()
+        running = asyncio.create_task(job.run(stop))
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        stop.set()
+        await running
+        assert server.seen == []
+
+    def command(self, server, *arguments, **env):
+        url = ["--elasticsearch", server.url, "--index", "decoy-log"]
+        env = {"COLUMNS": "200", **env}
+        return CliRunner().invoke(app, ["indices", *arguments, *url], env=env)
+
+    def test_the_command_names_what_could_not_be_deleted_and_ends_with_1(self, server):
+        server.answer = listed(
+            self.OLD, ("decoy-log-2025.02", None, None), deletion=(403, failure("[red] blocked"))
+        )
+        done = self.command(server, "prune", "--keep-days", "30", "--apply")
+        assert done.exit_code == 1
+        assert "[red] blocked" in done.output
+        assert "closed" in done.output
+        assert done.output.splitlines()[-1].startswith("deleted 0 of 2 indices")
+
+    def test_the_command_reads_the_key_from_the_environment(self, server):
+        server.answer = listed()
+        done = self.command(server, "list", RENDEZVOUS_ELASTICSEARCH_API_KEY="c2VjcmV0")
+        assert (done.exit_code, done.output) == (0, "0 indices, 0 documents, 0 bytes\n")
+        [(_, _, _, headers)] = server.seen
+        assert headers["authorization"] == "ApiKey c2VjcmV0"
+
+    @pytest.mark.parametrize("names", ["", "decoy-log,", "decoy*", "decoy-log-2025.11"])
+    def test_the_command_refuses_what_is_no_name_of_an_index(self, server, names):
+        command = ["indices", "prune", "--keep-days", "1", "--apply"]
+        command += ["--elasticsearch", server.url, "--index", names]
+        done = CliRunner().invoke(app, command)
+        assert isinstance(done.exception, ConfigurationError)
+        assert server.seen == []
+
+    def test_the_command_deletes_nothing_unless_told_to(self, server):
+        server.answer = listed(self.OLD)
+        done = self.command(server, "prune", "--keep-days", "1")
+        assert done.exit_code == 0
+        assert [method for method, *_ in server.seen] == ["GET"]
+
+
 class TestDocument:
     @pytest.mark.parametrize(
         ("timestamp", "text"),
@@ -459,7 +675,13 @@ class TestConfiguration:
             ElasticSink(url, "decoy-log")
         assert "secret" not in str(told.value)
 
-    @pytest.mark.parametrize("index", ["", "Upper", "-a", "a/b", "a b", "a*", "a,b", "x" * 201])
+    @pytest.mark.parametrize(
+        "index",
+        [
+            "", "Upper", "-a", "a/b", "a b", "a*", "a,b", "x" * 201, "log-2025.11",
+            "log-2025.11.25", "log-undated",
+        ],
+    )  # fmt: skip
     def test_a_malformed_name_of_an_index_is_refused(self, index):
         with pytest.raises(ConfigurationError, match="name of an index"):
             ElasticSink("http://127.0.0.1:9200", index)

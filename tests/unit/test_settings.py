@@ -11,9 +11,11 @@ from rendezvous.settings import (
     ConnectorSettings,
     DecoySettings,
     ElasticsearchConnectorSettings,
+    ElasticsearchSettings,
     FrontEndSettings,
     LogConnectorSettings,
     ModelSettings,
+    PruneSettings,
     Settings,
     read,
 )
@@ -25,6 +27,7 @@ SERVICES = [
     DecoySettings,
     LogConnectorSettings,
     ElasticsearchConnectorSettings,
+    PruneSettings,
 ]
 
 # What stands in the environment, and what is read: for each setting that has a default.
@@ -68,7 +71,16 @@ DEFAULTS = {
     ElasticsearchConnectorSettings: {
         "elasticsearch": "http://127.0.0.1:9200",
         "index": ("decoy-log",),
+        "index_period": "none",
         "api_key": None,
+    },
+    PruneSettings: {
+        "elasticsearch": "http://127.0.0.1:9200",
+        "index": ("decoy-log", "score-log", "decision-log", "dead-letter-log"),
+        "api_key": None,
+        "keep_days": 0,
+        "prune_apply": False,
+        "prune_every": 24.0,
     },
 }
 
@@ -104,13 +116,18 @@ OURS = [
     (ConnectorSettings, "timeout", "RENDEZVOUS_TIMEOUT", "0.5", 0.5),
     (LogConnectorSettings, "output_dir", "RENDEZVOUS_OUTPUT_DIR", "/a", Path("/a")),
     (
-        ElasticsearchConnectorSettings,
+        ElasticsearchSettings,
         "elasticsearch",
         "RENDEZVOUS_ELASTICSEARCH",
         "https://host:1",
         "https://host:1",
     ),
     (ElasticsearchConnectorSettings, "index", "RENDEZVOUS_INDEX", " score-log,", ("score-log",)),
+    (ElasticsearchConnectorSettings, "index_period", "RENDEZVOUS_INDEX_PERIOD", "day", "day"),
+    (PruneSettings, "index", "RENDEZVOUS_INDEX", "a,b", ("a", "b")),
+    (PruneSettings, "keep_days", "RENDEZVOUS_KEEP_DAYS", "30", 30),
+    (PruneSettings, "prune_apply", "RENDEZVOUS_PRUNE_APPLY", "true", True),
+    (PruneSettings, "prune_every", "RENDEZVOUS_PRUNE_EVERY", "0", 0.0),
 ]
 ORIGINALS = [
     (FrontEndSettings, "reply_topic", "RET_TOPIC", "score-a", "score-a"),

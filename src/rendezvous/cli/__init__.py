@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from rendezvous.cli import archive, kibana, models
+from rendezvous.cli import archive, indices, kibana, models
 from rendezvous.errors import RendezvousError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(archive.app, name="archive", help="Look after archive files.")
 app.add_typer(kibana.app, name="kibana", help="Look after the dashboards in Kibana.")
+app.add_typer(indices.app, name="indices", help="Look after the indices on Elasticsearch.")
 app.command("models")(models.list_models)
 
 

@@ -6,9 +6,13 @@ does not heed a new version of its template: it is given the fields that it lack
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rendezvous.contract import NESTING
+from rendezvous.sink.dated import patterns
+
+if TYPE_CHECKING:
+    from rendezvous.sink.dated import Period
 
 _KEYWORD = {"type": "keyword"}
 _LABEL = {"type": "keyword", "ignore_above": 1024}
@@ -102,9 +106,13 @@ _DEAD_LETTER = {
     },
 }
 
+# Elasticsearch brings templates of priority 100 for names such as `logs-a-b`, and refuses two of
+# one priority whose patterns overlap. So the template of one index goes before any of dated ones,
+# and of these the one with the longer name: of names of one length, no pattern overlaps.
+_ONE_INDEX = 500
+_DATED_INDICES = 200
+
 TEMPLATE: dict[str, Any] = {
-    # Elasticsearch brings templates of priority 100 for names such as `logs-a-b`.
-    "priority": 200,
     "version": 2,
     "_meta": {
         "description": "requests, scores, decisions and dead letters of the rendezvous server"
@@ -120,6 +128,23 @@ TEMPLATE: dict[str, Any] = {
 
 PROPERTIES: dict[str, Any] = TEMPLATE["template"]["mappings"]["properties"]
 """Every field that can be searched."""
+
+
+def template(index: str, period: Period) -> dict[str, Any]:
+    """Return the template of an index, or of its dated ones, with its name and patterns.
+
+    Dated indices get ``index`` for an alias. No index can have the name of their template, so that
+    no other index's template has it.
+    """
+    if period == "none":
+        return {"name": index, "index_patterns": [index], "priority": _ONE_INDEX, **TEMPLATE}
+    return {
+        **TEMPLATE,
+        "name": f"{index}@dated",
+        "index_patterns": patterns(index),
+        "priority": _DATED_INDICES + len(index),
+        "template": {**TEMPLATE["template"], "aliases": {index: {}}},
+    }
 
 
 def lacking(present: dict[str, Any], wanted: dict[str, Any] = PROPERTIES) -> dict[str, Any]:

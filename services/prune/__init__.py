@@ -1,0 +1,1 @@
+"""The job that deletes old dated indices."""
