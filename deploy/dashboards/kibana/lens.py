@@ -103,7 +103,6 @@ def _metric(layer: str, drawn: _Drawn) -> dict[str, Any]:
 def _xy(panel: Chart, drawn: list[_Drawn]) -> dict[str, Any]:
     sides = {"x": True, "yLeft": True, "yRight": True}
     return {
-        "title": "Empty XY chart",
         "preferredSeriesType": panel.series,
         "legend": {"isVisible": True, "position": "right", "showSingleSeries": True},
         "valueLabels": "hide",
