@@ -51,9 +51,11 @@ class Pulling:
     engine: Engine
 
     def has(self, image: str) -> bool:
+        """Return whether the image is here already."""
         return self.engine.has(image)
 
     def pull(self, image: str) -> bool:
+        """Get the image; return whether that was possible."""
         _LOG.info("pulling %s ...", image)
         return self.engine.run("pull", "--quiet", image).returncode == 0
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from tests.e2e.clients import Seen, steadily
 from tests.e2e.containers.stack import OURS, until
 from tests.e2e.containers.test_stack import archived_once
-from tests.e2e.clients import Seen, steadily
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 

@@ -30,7 +30,7 @@ def test_a_service_runs_with_next_to_no_rights(stack, service):
     assert found["Config"]["Healthcheck"]["Test"][0] == "CMD"
 
 
-@pytest.mark.parametrize("service", (*OURS, *BESIDE))
+@pytest.mark.parametrize("service", [*OURS, *BESIDE])
 def test_every_part_is_limited_restarted_and_unprivileged(stack, service):
     host = stack.inspect(service)["HostConfig"]
     assert host["Memory"] > 0

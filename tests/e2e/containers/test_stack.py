@@ -6,8 +6,8 @@ import json
 import httpx
 import pytest
 
-from tests.e2e.containers.stack import OURS, score_id, until
 from tests.e2e.clients import Seen, many, steadily
+from tests.e2e.containers.stack import OURS, score_id, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -128,5 +128,3 @@ def archived_once(stack, seen, folder):
         and wanted <= stack.indexed("score-log").keys()
         and ids <= stack.indexed("decision-log").keys()
     )
-
-
