@@ -106,7 +106,8 @@ class TestInstall:
             Kibana(f"http://127.0.0.1:{free_port()}").install(FILE, wait=0)
 
     def test_shows_no_password(self):
-        url = f"http://elastic:secret@127.0.0.1:{free_port()}"
+        user = "elastic:secret"
+        url = f"http://{user}@127.0.0.1:{free_port()}"
         with pytest.raises(KibanaError) as raised:
             Kibana(url).install(FILE, wait=0)
         assert "secret" not in str(raised.value)
@@ -170,7 +171,8 @@ class TestSecurity:
 
 class TestWrongSettings:
     @pytest.mark.parametrize(
-        "url", ["127.0.0.1:5601", "http://127.0.0.1", "ftp://127.0.0.1:21", "http://h:x", ""]
+        "url",
+        ["127.0.0.1:5601", "http://127.0.0.1", "ftp://127.0.0.1:21", "http://127.0.0.1:x", ""],
     )
     def test_a_malformed_url(self, url):
         with pytest.raises(ConfigurationError, match="the URL of Kibana"):
