@@ -89,6 +89,8 @@ class EndpointConfig(_Part):
         topic: Where its requests are published; the endpoint's name if not given.
         deadline_ms: Milliseconds after a request's arrival at which its answer has left.
         policy: Which score to answer with.
+        tolerance: By how much two models' amounts may differ that say the same, relative to the
+            larger: 0.05 for 5 %. Classes say the same when they are equal.
         input: The input's fields, in order.
         models: What ``rendezvous run`` starts.
         example: An input to show in the documentation.
@@ -99,6 +101,7 @@ class EndpointConfig(_Part):
     topic: Name | None = None
     deadline_ms: Annotated[float, Field(gt=0, le=3_600_000, allow_inf_nan=False)] = 1000.0
     policy: PolicyConfig = NewestPolicy(name="newest")
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     input: Annotated[tuple[InputField, ...], Field(min_length=1)]
     models: tuple[ModelConfig, ...] = ()
     example: dict[str, float] | None = None
@@ -128,11 +131,24 @@ class EndpointConfig(_Part):
 
 
 class Topics(_Part):
-    """The topics that endpoints share."""
+    """The topics that endpoints share.
+
+    Attributes:
+        score: The return address.
+        decoy: Where the decoy records inputs.
+        models: Where workers announce themselves.
+        decisions: Where the record of each decision goes; empty for no records.
+    """
 
     score: Name = "score"
     decoy: Name = "decoy"
     models: Name = "models"
+    decisions: Name | None = "decisions"
+
+    @field_validator("decisions", mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: Any) -> Any:
+        return None if value == "" else value
 
 
 class Configuration(_Part):
@@ -145,7 +161,7 @@ class Configuration(_Part):
     @model_validator(mode="after")
     def _topics_differ(self) -> Self:
         topics = [self.topic(name) for name in self.endpoints]
-        topics += [self.topics.score, self.topics.decoy, self.topics.models]
+        topics += [topic for topic in self.topics.model_dump().values() if topic]
         twice = {topic for topic in topics if topics.count(topic) > 1}
         if twice:
             raise ValueError(f"topics must differ; used twice: {', '.join(sorted(twice))}")
@@ -164,6 +180,7 @@ class Configuration(_Part):
                 topic=self.topic(name),
                 policy=config.policy.build(),
                 deadline=config.deadline_ms / 1000.0,
+                tolerance=config.tolerance,
             )
         except ConfigurationError as error:
             raise ConfigurationError(f"endpoints.{name}: {error}") from error

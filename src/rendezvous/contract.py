@@ -23,11 +23,11 @@ NESTING = 64
 """Levels that a request may nest at most: what is read must be safe to write again."""
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of the wire types: immutable, camelCase in JSON, absent where default."""
 
 
-class Request(_Wire, frozen=True):
+class Request(Wire, frozen=True):
     """One question, as the front end publishes it to every model of an endpoint.
 
     Attributes:
@@ -53,10 +53,10 @@ class Request(_Wire, frozen=True):
 
     def encode(self) -> bytes:
         """Return the JSON bytes. Raises: ContractError, where JSON has no way to write a value."""
-        return _written(self)
+        return written(self)
 
 
-class Result(_Wire, frozen=True):
+class Result(Wire, frozen=True):
     """What a model says.
 
     Attributes:
@@ -71,7 +71,7 @@ class Result(_Wire, frozen=True):
     probabilities: list[float] | None = None
 
 
-class ScoreError(_Wire, frozen=True):
+class ScoreError(Wire, frozen=True):
     """Why a model has no result.
 
     Attributes:
@@ -83,7 +83,7 @@ class ScoreError(_Wire, frozen=True):
     message: str
 
 
-class ModelProvenance(_Wire, frozen=True):
+class ModelProvenance(Wire, frozen=True):
     """Who scored, and how long it took.
 
     Attributes:
@@ -106,13 +106,13 @@ class ModelProvenance(_Wire, frozen=True):
     queue_ms: float | None = None
 
 
-class Provenance(_Wire, frozen=True):
+class Provenance(Wire, frozen=True):
     """Who touched the message; keys that others wrote stay in the JSON."""
 
     model: ModelProvenance
 
 
-class Score(_Wire, frozen=True):
+class Score(Wire, frozen=True):
     """One model's answer to one request, as a reader sees it; ``encode_score`` writes one.
 
     Exactly one of ``result`` and ``error`` is set in ours.
@@ -130,7 +130,7 @@ class Score(_Wire, frozen=True):
         return self.provenance.model
 
 
-class Announcement(_Wire, frozen=True):
+class Announcement(Wire, frozen=True):
     """What a worker says of itself at its start, then twice a second, and when it stops.
 
     Attributes:
@@ -155,7 +155,7 @@ class Announcement(_Wire, frozen=True):
 
     def encode(self) -> bytes:
         """Return the JSON bytes. Raises: ContractError, as for a request."""
-        return _written(self)
+        return written(self)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -197,7 +197,7 @@ def encode_score(
     key, other = ("result", "error") if isinstance(outcome, Result) else ("error", "result")
     score = {**fields, key: outcome, "provenance": provenance}
     score.pop(other, None)
-    return _written(score)
+    return written(score)
 
 
 def decode_score(payload: bytes) -> Score:
@@ -219,7 +219,8 @@ def decode_announcement(payload: bytes) -> Announcement:
         raise ContractError(f"not an announcement: {error}") from error
 
 
-def _written(message: Any) -> bytes:
+def written(message: Wire | dict[str, Any]) -> bytes:
+    """Return the JSON bytes. Raises: ContractError, where JSON has no way to write a value."""
     try:
         return _encode(message)
     except _UNWRITABLE as error:
@@ -241,16 +242,16 @@ def _levels(value: Any) -> int:
     return levels
 
 
-class _RecordProvenance(_Wire, frozen=True):
+class _RecordProvenance(Wire, frozen=True):
     model: _RecordModel | None = None
 
 
-class _RecordModel(_Wire, frozen=True):
+class _RecordModel(Wire, frozen=True):
     model_name: str
     model_version: int
 
 
-class _Record(_Wire, frozen=True):
+class _Record(Wire, frozen=True):
     message_id: str
     provenance: _RecordProvenance | None = None
 

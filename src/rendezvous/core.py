@@ -22,12 +22,14 @@ from rendezvous.errors import BusUnavailable, ConfigurationError, ContractError
 from rendezvous.mailbox import Key, Mailbox
 from rendezvous.policy.port import Answer, Exhausted, Wait
 from rendezvous.roster import Roster
+from rendezvous.settling import RecordObserver, Settling
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from rendezvous.bus.port import Bus, Listening
     from rendezvous.policy.port import Candidate, Verdict
+    from rendezvous.record import DecisionRecord
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ REMEMBERED = 20_000
 """Requests of which a late score is still known to be one of ours."""
 
 
-class Observer(Protocol):
+class Observer(RecordObserver, Protocol):
     """Who is told what happens, to count it."""
 
     def decided(self, endpoint: Endpoint, decision: Decision) -> None:
@@ -52,6 +54,9 @@ class Observer(Protocol):
     def unreadable(self, topic: str) -> None:
         """Take note of a message of ``topic`` that is no score, or no announcement."""
 
+    def ejected(self, endpoint: str, model: str, version: int) -> None:
+        """Take note of a model that was taken out, for it is silent, hangs or misses requests."""
+
 
 class Silent(Observer):
     """Counts nothing."""
@@ -63,6 +68,15 @@ class Silent(Observer):
         """Do nothing."""
 
     def unreadable(self, topic: str) -> None:
+        """Do nothing."""
+
+    def ejected(self, endpoint: str, model: str, version: int) -> None:
+        """Do nothing."""
+
+    def recorded(self, endpoint: Endpoint, record: DecisionRecord) -> None:
+        """Do nothing."""
+
+    def record_lost(self, endpoint: Endpoint) -> None:
         """Do nothing."""
 
 
@@ -91,6 +105,7 @@ class Rendezvous:
         reply_topic: The return address. Several servers may share one: each hears all scores, and
             leaves those of the others' requests. With one each, none has to.
         models_topic: Where workers announce themselves.
+        decisions_topic: Where the record of each decision goes; empty for no records.
         observer: Is told what happens.
         clock: Seconds, never falling; only differences are used.
     """
@@ -102,6 +117,7 @@ class Rendezvous:
         *,
         reply_topic: str = "score",
         models_topic: str = "models",
+        decisions_topic: str = "decisions",
         observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,7 +128,8 @@ class Rendezvous:
         self._observer = observer or Silent()
         self._clock = clock
         self._roster = Roster()
-        self._seen: dict[str, Mapping[Key, Candidate]] = {}
+        self._settling = Settling(bus, decisions_topic, self._observer, clock)
+        self._seen: dict[str, list[Mapping[Key, Candidate]]] = {}  # live models, and shadows
         self._open: dict[str, _Open] = {}
         self._closed: dict[str, str] = {}  # ids of the last requests, and their endpoints
         self.listening = False
@@ -197,7 +214,8 @@ class Rendezvous:
         if asked is None or message_id in self._open:
             raise ConfigurationError(f"no endpoint {endpoint!r}, or {message_id} is in flight")
         request = self._request(asked, model_input, message_id)
-        mailbox = Mailbox(message_id, self._roster.live(endpoint), asked.budget)
+        live, shadows = self._roster.live(endpoint), self._roster.shadows(endpoint)
+        mailbox = Mailbox(message_id, live, asked.budget, shadows)
         choice: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         entry = _Open(asked, mailbox, choice, arrived)
         self._open[message_id] = entry  # before publishing: no score can come too early
@@ -252,6 +270,7 @@ class Rendezvous:
             missing=tuple(missing.values()),
         )
         self._observer.decided(entry.endpoint, decision)
+        self._settling.keep(entry.endpoint, decision, entry.mailbox, entry.arrived)
         return decision
 
     def _decide(self, entry: _Open, elapsed: float) -> None:
@@ -310,10 +329,12 @@ class Rendezvous:
 
     def _deliver_late(self, score: Score, now: float) -> None:
         """Count a score that nobody waits for: normal, where another model's was good enough."""
+        first = self._settling.late(score, now)
         endpoint = self._closed.get(score.message_id)
         if endpoint is not None:
             self._roster.scored(endpoint, score.model, now)
-        self._observer.arrived(score, "late" if endpoint else "foreign")
+        known = "duplicate" if first is False else "late"
+        self._observer.arrived(score, known if endpoint else "foreign")
 
     def _remember(self, message_id: str, endpoint: str) -> None:
         self._closed[message_id] = endpoint
@@ -330,23 +351,30 @@ class Rendezvous:
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(EXPIRY_PERIOD)
+            self._settling.sweep(self._clock())
             self._roster.expire(self._clock())
             for name in self.endpoints:
                 self._drop_gone(name)
 
     def _drop_gone(self, endpoint: str) -> None:
         """End the wait of every open request for models that were live and are not any more."""
-        live = self._roster.live(endpoint)
-        gone = self._seen.get(endpoint, {}).keys() - live.keys()
-        self._seen[endpoint] = live
-        for key in gone:
+        now = [self._roster.live(endpoint), self._roster.shadows(endpoint)]
+        before, self._seen[endpoint] = self._seen.get(endpoint, now), now
+        for key in {key for was, is_ in zip(before, now, strict=True) for key in was.keys() - is_}:
             log.info("model %s version %d of %s is gone", *key, endpoint)
+            if self._roster.ejected(endpoint, key):
+                self._observer.ejected(endpoint, *key)
+            self._settling.drop(endpoint, key)
             for entry in list(self._open.values()):
                 if entry.endpoint.name == endpoint and entry.mailbox.drop(key):
                     self._decide(entry, self._clock() - entry.arrived)
 
     async def _until_answered(self, stop: asyncio.Event) -> None:
-        """Wait for ``stop``, then for requests in flight; none takes longer than its deadline."""
+        """Wait for ``stop``, then for requests in flight; none takes longer than its deadline.
+
+        Then see to the records of their decisions.
+        """
         await stop.wait()
         while self._open:
             await asyncio.sleep(0.005)
+        await self._settling.finish()

@@ -20,9 +20,22 @@ KEEPER = "dead-letter"
 """The group for which the bus keeps dead letters until somebody reads them as its member."""
 
 
+_SUFFIX = "-dead-letter"
+
+
 def dead_letter_topic(topic: str) -> str:
     """Return the name of the topic that keeps what could not be used of ``topic``."""
-    return f"{topic}-dead-letter"
+    return f"{topic}{_SUFFIX}"
+
+
+def keeps_dead_letters(topic: str) -> bool:
+    """Return whether ``topic`` keeps what could not be used of another."""
+    return topic.endswith(_SUFFIX)
+
+
+def origin(topic: str) -> str:
+    """Return the topic whose dead letters ``topic`` keeps."""
+    return topic.removesuffix(_SUFFIX)
 
 
 class Undertaker:

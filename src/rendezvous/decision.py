@@ -29,19 +29,23 @@ class Endpoint:
         topic: The topic on which its requests are published.
         policy: Which score to answer with.
         deadline: Seconds after a request's arrival at which its answer has left, at the latest.
+        tolerance: By how much two amounts may differ that say the same, relative to the larger.
 
     Raises:
-        ConfigurationError: The deadline leaves no time to decide in.
+        ConfigurationError: The deadline leaves no time to decide in, or the tolerance is none.
     """
 
     name: str
     topic: str
     policy: Policy
     deadline: float = 1.0
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 < self.budget < math.inf:
             raise ConfigurationError(f"deadline: must be more than {RESERVE_LEAST * 1000:g} ms")
+        if not 0.0 <= self.tolerance < math.inf:
+            raise ConfigurationError("tolerance: must be 0 or more")
 
     @property
     def budget(self) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rendezvous.bus.memory import MemoryBus
+from rendezvous.deadletter import keeps_dead_letters
 from rendezvous.service import supervise
 
 if TYPE_CHECKING:
@@ -72,11 +73,13 @@ class Local:
     def _stages(self) -> list[list[Part]]:
         """Return the parts, downstream first: the first to start, and the last to stop."""
         decoy = self.decoy
+        connectors = [
+            Part(f"connector {c.group}", c.run, [(topic, c.group) for topic in c.topics])
+            for c in self.connectors
+        ]
         return [
-            [
-                Part(f"connector {c.group}", c.run, [(topic, c.group) for topic in c.topics])
-                for c in self.connectors
-            ],
+            [part for part in connectors if _reads_letters(part)],  # the others may bury some
+            [part for part in connectors if not _reads_letters(part)],
             [Part("decoy", decoy.run, [(topic, decoy.name) for topic in decoy.topics])],
             [
                 Part(f"model {worker.group}", worker.run, [(worker.post.topic, worker.group)])
@@ -127,3 +130,7 @@ class Local:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.warning("not every endpoint has a live model yet; /readyz tells which")
+
+
+def _reads_letters(part: Part) -> bool:
+    return all(keeps_dead_letters(topic) for topic, _ in part.reads)

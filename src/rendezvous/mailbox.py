@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Key = tuple[str, int]
 """A model's name and version."""
 
+_NOBODY: Mapping[Key, Candidate] = {}
+
 MAY_ANSWER = frozenset({"production", "canary", "backup"})
 """The roles whose scores may go out; ``shadow`` and ``decoy`` never do."""
 
@@ -42,16 +44,27 @@ class Mailbox:
         candidates: The live models that may answer, at the request's arrival, by name and
             version; empty where none is known, and then any model may come.
         budget: Seconds after the request's arrival at which it is answered at the latest.
+        shadows: The live models that may not answer, at the request's arrival.
     """
 
-    __slots__ = ("_pending", "_seen", "arrivals", "budget", "message_id", "scores")
+    __slots__ = (
+        "_live", "_pending", "_seen", "_silent", "arrivals", "budget", "message_id", "scores",
+    )  # fmt: skip
 
-    def __init__(self, message_id: str, candidates: Mapping[Key, Candidate], budget: float) -> None:
+    def __init__(
+        self,
+        message_id: str,
+        candidates: Mapping[Key, Candidate],
+        budget: float,
+        shadows: Mapping[Key, Candidate] = _NOBODY,
+    ) -> None:
         self.message_id = message_id
         self.budget = budget
         self.arrivals: list[Arrival] = []
         self.scores: list[Score] = []
         self._seen: set[Key] = set()
+        self._live = (candidates, shadows)
+        self._silent = set(shadows)
         self._pending = dict(candidates) or {(STRANGER.name, STRANGER.version): STRANGER}
 
     def put(self, score: Score, after: float) -> bool:
@@ -68,18 +81,30 @@ class Mailbox:
         self._seen.add(key)
         self.arrivals.append(Arrival(score, after, valid))
         self._pending.pop(key, None)
+        self._silent.discard(key)
         if valid:
             self.scores.append(score)
         return True
 
     def drop(self, key: Key) -> bool:
-        """Wait no more for this model, for it is gone; return whether it was awaited."""
+        """Wait no more for this model, for it is gone; return whether it was pending."""
+        self._silent.discard(key)
         return self._pending.pop(key, None) is not None
 
     @property
     def pending(self) -> Mapping[Key, Candidate]:
         """The models that may answer, are live, and have neither scored nor failed."""
         return self._pending
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody is to come any more, shadows included."""
+        return not self._pending and not self._silent
+
+    @property
+    def unheard(self) -> list[Candidate]:
+        """The models that were live at the request's arrival, shadows included, without a score."""
+        return [c for live in self._live for key, c in live.items() if key not in self._seen]
 
     def situation(self, elapsed: float) -> Situation:
         """Return what a policy may know, ``elapsed`` seconds after the request's arrival."""

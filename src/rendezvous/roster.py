@@ -34,6 +34,7 @@ class _Member:
     candidate: Candidate
     replicas: dict[str, float] = field(default_factory=dict)  # instance -> last heard of
     announces: bool = False
+    left: bool = False
     misses: int = 0
     heard: float = 0.0
 
@@ -52,6 +53,7 @@ class Roster:
     def __init__(self) -> None:
         self._members: dict[str, dict[Key, _Member]] = {}
         self._live: dict[str, dict[Key, Candidate]] = {}
+        self._shadows: dict[str, dict[Key, Candidate]] = {}
 
     def announced(self, announcement: Announcement, now: float) -> None:
         """Take note that a replica serves, or that it has stopped."""
@@ -67,6 +69,7 @@ class Roster:
             member.replicas[announcement.instance] = now
         else:
             member.replicas.pop(announcement.instance, None)
+        member.left = not member.replicas
         self._refresh(announcement.endpoint, now)
 
     def scored(self, endpoint: str, model: ModelProvenance, now: float) -> None:
@@ -95,6 +98,17 @@ class Roster:
         """Return the live models that may answer, as of the last change or ``expire``."""
         return self._live.get(endpoint, {})
 
+    def shadows(self, endpoint: str) -> Mapping[Key, Candidate]:
+        """Return the live models that may not answer, as of the last change or ``expire``."""
+        return self._shadows.get(endpoint, {})
+
+    def ejected(self, endpoint: str, key: Key) -> bool:
+        """Return whether a model that was live is out, though it has not said goodbye."""
+        if key in self.live(endpoint) or key in self.shadows(endpoint):
+            return False
+        member = self._members.get(endpoint, {}).get(key)
+        return member is None or not member.left
+
     def expire(self, now: float) -> None:
         """Take out whoever has been silent for too long, and forget who has been out for long."""
         for endpoint, members in self._members.items():
@@ -104,8 +118,11 @@ class Roster:
             self._refresh(endpoint, now)
 
     def _refresh(self, endpoint: str, now: float) -> None:
-        self._live[endpoint] = {
-            key: member.candidate
-            for key, member in self._members.get(endpoint, {}).items()
-            if member.candidate.role in MAY_ANSWER and member.live(now)
-        }
+        live: dict[Key, Candidate] = {}
+        shadows: dict[Key, Candidate] = {}
+        for key, member in self._members.get(endpoint, {}).items():
+            if member.live(now):
+                group = live if member.candidate.role in MAY_ANSWER else shadows
+                group[key] = member.candidate
+        # replaced, not changed: a mailbox keeps what was live at its request's arrival
+        self._live[endpoint], self._shadows[endpoint] = live, shadows

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rendezvous.contract import ModelProvenance, Score
     from rendezvous.decision import Decision, Endpoint
+    from rendezvous.record import DecisionRecord
 
 DISTRIBUTION = "rendezvous-serving"
 """The name under which this package is installed."""
@@ -119,6 +120,19 @@ class Metrics:
         self._misses = self._counter(
             "deadline_misses", "Choices later than the endpoint's deadline.", "endpoint"
         )
+        self._ejected = self._counter(
+            "models_ejected",
+            "Models taken out for they were silent, hung or missed requests.",
+            "endpoint model version",
+        )
+        self._comparisons = self._counter(
+            "comparisons",
+            "Results compared with the chosen one: agree, disagree.",
+            "endpoint model version outcome",
+        )
+        self._lost = self._counter(
+            "decisions_lost", "Decision records that the bus did not take.", "endpoint"
+        )
         self._live = self._gauge("models_live", "Live models that may answer.", "endpoint")
         self._in_flight = Gauge(
             "rendezvous_inflight", "Requests that have no answer yet.", registry=self.registry
@@ -188,15 +202,34 @@ class Metrics:
         if decision.elapsed > endpoint.deadline:
             self._misses.labels(endpoint.name).inc()
         if decision.score:
-            self._answers.labels(endpoint.name, *self._named(decision.score.model)).inc()
+            self._answers.labels(endpoint.name, *self._of(decision.score.model)).inc()
 
     def arrived(self, score: Score, state: str) -> None:
         """Count a score that came to the rendezvous server."""
-        self._scores.labels(*self._named(score.model), state).inc()
+        self._scores.labels(*self._of(score.model), state).inc()
 
-    def _named(self, model: ModelProvenance) -> tuple[str, str]:
+    def ejected(self, endpoint: str, model: str, version: int) -> None:
+        """Count a model that was taken out without having said goodbye."""
+        self._ejected.labels(endpoint, *self._named(model, version)).inc()
+
+    def recorded(self, endpoint: Endpoint, record: DecisionRecord) -> None:
+        """Count how the results of a decision compare with the chosen one."""
+        for score in record.scores:
+            if score.agrees is not None:
+                model = self._named(score.model, score.version)
+                outcome = "agree" if score.agrees else "disagree"
+                self._comparisons.labels(endpoint.name, *model, outcome).inc()
+
+    def record_lost(self, endpoint: Endpoint) -> None:
+        """Count a decision record that the bus did not take."""
+        self._lost.labels(endpoint.name).inc()
+
+    def _of(self, model: ModelProvenance) -> tuple[str, str]:
+        return self._named(model.model_name, model.model_version)
+
+    def _named(self, name: str, version: int) -> tuple[str, str]:
         """Return the labels of a model; of too many, all later ones are counted as one."""
-        key = (model.model_name, str(model.model_version))
+        key = (name, str(version))
         if key not in self._models and len(self._models) >= MODELS_MOST:
             return ("other", "")
         self._models.add(key)

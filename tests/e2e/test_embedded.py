@@ -92,7 +92,7 @@ async def test_stops_in_order_with_everything_archived_once(system, url, project
     system.running.send_signal(signal.SIGTERM)
     assert system.running.wait(20) == 0
     answered = seen.ids | (await late).ids
-    for folder in ("logs", "scores"):
+    for folder in ("logs", "scores", "decisions"):
         assert list(verify(project / "archive" / folder)) == []
     inputs = [json.loads(line)["messageId"] for line in read(project / "archive" / "logs")]
     assert len(inputs) == len(set(inputs))
@@ -101,3 +101,11 @@ async def test_stops_in_order_with_everything_archived_once(system, url, project
     keys = [(s["messageId"], s["provenance"]["model"]["modelName"]) for s in scores]
     assert len(keys) == len(set(keys))
     assert {(i, name) for i in answered for name in ("lr", "dt")} <= set(keys)
+    decisions = [json.loads(line) for line in read(project / "archive" / "decisions")]
+    ids = [d["messageId"] for d in decisions]
+    assert len(ids) == len(set(ids))
+    assert answered <= set(ids)
+    for decision in decisions:
+        compared = {*decision.get("agreeing", []), *decision.get("disagreeing", [])}
+        if decision["messageId"] in answered:
+            assert (decision["answeredBy"], compared) == ("dt@1", {"lr@0"})

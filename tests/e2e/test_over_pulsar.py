@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.pulsar, pytest.mark.elasticsearch, pytest.mark.timeout
 
 
 DEADLINE = 3.0
-"""Seconds; roomy, for a broker, Elasticsearch and nine services share a small machine here."""
+"""Seconds; roomy, for a broker, Elasticsearch and ten services share a small machine here."""
 
 
 class System:
@@ -47,6 +47,13 @@ class System:
             ),
             "scores": service(
                 "scores", "log_connector", topics="score", output_dir=project / "scores", **archive
+            ),
+            "decisions": service(
+                "decisions",
+                "log_connector",
+                topics="decisions",
+                output_dir=project / "decisions",
+                **archive,
             ),
             "log-es": service("log-es", "elasticsearch_connector", topics="decoy", **elastic),
             "score-es": service(
@@ -115,6 +122,14 @@ async def test_2000_requests_are_archived_once_each_in_files_and_elasticsearch(s
         found = [_key(r) for r in system.archived("scores") if r["messageId"] in ids]
         return len(found) >= 4000 and found
 
+    def decisions():
+        found = [r for r in system.archived("decisions") if r["messageId"] in ids]
+        return len(found) >= 2000 and found
+
+    records = until(decisions) or []
+    assert sorted(r["messageId"] for r in records) == sorted(ids)
+    assert {r["answeredBy"] for r in records} == {"dt@1"}
+    assert sum(len(r["scores"]) for r in records) == 4000
     assert sorted(until(inputs) or []) == sorted(ids)
     assert sorted(until(scores) or []) == sorted(expected)
 
@@ -151,7 +166,9 @@ async def test_a_newer_model_answers_at_once_and_the_older_again_when_it_stops(s
     assert seen.slowest_ms() < DEADLINE * 1000
 
 
-@pytest.mark.parametrize("name", ["dt", "lr", "decoy", "logs", "scores", "log-es", "score-es"])
+@pytest.mark.parametrize(
+    "name", ["dt", "lr", "decoy", "logs", "scores", "decisions", "log-es", "score-es"]
+)
 async def test_any_part_but_the_front_end_can_stop_and_start_while_clients_run(system, name):
     stop, seen = asyncio.Event(), Seen()
     load = asyncio.create_task(steadily(system.url, stop, seen))
@@ -167,7 +184,7 @@ async def test_any_part_but_the_front_end_can_stop_and_start_while_clients_run(s
     assert await asyncio.to_thread(until, lambda: _archived_all(system, seen))
 
 
-@pytest.mark.parametrize("name", ["dt", "decoy", "logs", "scores", "score-es"])
+@pytest.mark.parametrize("name", ["dt", "decoy", "logs", "scores", "decisions", "score-es"])
 async def test_a_part_that_is_killed_costs_no_answer_and_no_record(system, name):
     stop, seen = asyncio.Event(), Seen()
     load = asyncio.create_task(steadily(system.url, stop, seen))
@@ -207,7 +224,10 @@ def _archived_all(system, seen):
     scores = [_key(r) for r in system.archived("scores")]
     assert len(inputs) == len(set(inputs))
     assert len(scores) == len(set(scores))
-    return seen.ids <= set(inputs) and {(i, "dt", 1) for i in _ids_of(seen, "dt")} <= set(scores)
+    decisions = [r["messageId"] for r in system.archived("decisions")]
+    assert len(decisions) == len(set(decisions))
+    by_dt = {(i, "dt", 1) for i in _ids_of(seen, "dt")}
+    return seen.ids <= set(inputs) & set(decisions) and by_dt <= set(scores)
 
 
 def _ids_of(seen, model):

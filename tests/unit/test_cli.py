@@ -176,21 +176,46 @@ class TestAssembly:
         )
         return configuration, local, settings
 
-    def test_archives_inputs_and_scores_in_files(self, trained):
+    def test_archives_inputs_scores_and_decisions_in_files(self, trained):
         _, local, _ = self.local(trained, models=[LR])
         assert [(c.group, *c.topics) for c in local.connectors] == [
             ("log-connector", "decoy"),
             ("log-connector", "score"),
+            ("log-connector", "decisions"),
         ]
         assert local.decoy.topics == ["iris"]
         assert [worker.post.role for worker in local.workers] == ["canary"]
 
     def test_archives_in_elasticsearch_too_where_one_is_given(self, trained):
         _, local, _ = self.local(trained, "http://127.0.0.1:1", models=[LR])
-        assert [(c.group, *c.topics) for c in local.connectors[2:]] == [
+        assert [(c.group, *c.topics) for c in local.connectors[3:]] == [
             ("elasticsearch-connector", "decoy"),
             ("elasticsearch-connector", "score"),
+            ("elasticsearch-connector", "decisions"),
+            (
+                "elasticsearch-connector",
+                "iris-dead-letter",
+                "decoy-dead-letter",
+                "score-dead-letter",
+                "decisions-dead-letter",
+            ),
         ]
+
+    def test_archives_no_decisions_where_they_are_turned_off(self, trained):
+        configuration = configured(trained, models=[LR])
+        topics = configuration.topics.model_copy(update={"decisions": None})
+        configuration = configuration.model_copy(update={"topics": topics})
+        local = assemble(
+            configuration,
+            MemoryBus(),
+            Metrics(),
+            FrontEndSettings(),
+            trained / "archive",
+            "http://127.0.0.1:1",
+        )
+        read = {topic for c in local.connectors for topic in c.topics}
+        letters = {f"{topic}-dead-letter" for topic in ("iris", "decoy", "score")}
+        assert read == {"decoy", "score", *letters}
 
     def test_scores_are_awaited_sent_and_archived_at_one_return_address(self, trained):
         configuration = configured(trained, models=[LR])

@@ -59,6 +59,7 @@ class TestTheRepositorysOwn:
 
         topics = configuration.topics
         assert (topics.score, topics.decoy, topics.models) == ("score", "decoy", "models")
+        assert topics.decisions == "decisions"
         assert configuration.topic("iris") == "iris"
 
     @pytest.mark.parametrize("name", ["iris", "housing"])
@@ -86,6 +87,18 @@ class TestAnEndpoint:
 
         assert (endpoint.name, endpoint.topic) == ("iris", "flowers")
         assert (endpoint.deadline, endpoint.policy) == (0.25, First())
+        assert endpoint.tolerance == 0.0
+
+    def test_may_say_by_how_much_amounts_may_differ(self, written):
+        configuration = written(f"endpoints: {{price: {{tolerance: 0.05, {INPUT}}}}}")
+
+        assert configuration.endpoint("price").tolerance == 0.05
+
+    @pytest.mark.parametrize("nothing", ["", "null", '""'])
+    def test_leaves_no_records_where_their_topic_is_empty(self, written, nothing):
+        text = f"endpoints: {{iris: {{{INPUT}}}}}\ntopics:\n  decisions: {nothing}\n"
+
+        assert written(text).topics.decisions is None
 
     def test_ranks_its_models_with_patience_in_milliseconds(self, iris):
         ranking = "[{model: dt}, {model: lr, patience_ms: 0.5}]"
@@ -142,6 +155,8 @@ class TestAMistakeInAnEndpoint:
             (f"deadline: 100\n{INPUT}", "endpoints.iris.deadline", "not permitted"),
             (f"deadline_ms: 0\n{INPUT}", "endpoints.iris.deadline_ms", "greater than 0"),
             (f"deadline_ms: 1.5\n{INPUT}", "endpoints.iris", "deadline: must be more than 2 ms"),
+            (f"tolerance: -0.1\n{INPUT}", "endpoints.iris.tolerance", "greater than or equal to 0"),
+            (f"tolerance: .inf\n{INPUT}", "endpoints.iris.tolerance", "finite number"),
             (f"deadline_ms: .inf\n{INPUT}", "endpoints.iris.deadline_ms", "finite number"),
             (f"deadline_ms: soon\n{INPUT}", "endpoints.iris.deadline_ms", "valid number"),
             (f"topic: a/b\n{INPUT}", "endpoints.iris.topic", "match pattern"),
@@ -205,6 +220,7 @@ class TestAMistakeInTheFile:
             (f"topics: {{scores: s}}\nendpoints: {{a: {{{INPUT}}}}}", r"topics\.scores"),
             (f"endpoints: {{score: {{{INPUT}}}}}", "used twice: score"),
             (f"endpoints: {{a: {{topic: b, {INPUT}}}, b: {{{INPUT}}}}}", "used twice: b"),
+            (f"topics: {{decisions: a}}\nendpoints: {{a: {{{INPUT}}}}}", "used twice: a"),
             (f"topics: {{decoy: d, models: d}}\nendpoints: {{a: {{{INPUT}}}}}", "used twice: d"),
             ("a: b: c", "mapping values are not allowed"),
             ("\tendpoints:", "cannot start any token"),

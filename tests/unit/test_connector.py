@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rendezvous.bus.memory import MemoryBus
-from rendezvous.deadletter import dead_letter_topic
+from rendezvous.deadletter import KEEPER, dead_letter_topic
 from rendezvous.errors import BusUnavailable, SinkError, SinkUnavailable
 from rendezvous.sink import runner
 from rendezvous.sink.archive import read, verify
@@ -340,6 +340,71 @@ class TestPoison:
         assert shelf.batches == [["a", "b"]]
         assert bus.backlog("decoy", "archive") == 0
         assert b'archived_total{group="archive",topic="decoy"} 2.0' in metrics.text()
+
+
+class TestDeadLetters:
+    async def test_are_stored_with_what_they_were_and_why_whatever_is_in_them(self, bus):
+        letters, kept = Shelf(), []
+
+        class Keeping(Shelf):
+            async def write(self, batch):
+                kept.extend(batch)
+                return []
+
+        await join(bus, "decoy-dead-letter", group="letters")
+        reader = Connector(bus, Keeping(), ["decoy-dead-letter"], group="letters", timeout=0.05)
+        poison = Connector(bus, letters, ["decoy"], group="archive", timeout=0.05)
+        await publish(bus, b"\xff no record")
+        async with running(reader), running(poison):
+            await until(lambda: kept)
+
+        [record] = kept
+        read = json.loads(record.payload)
+        assert read["messageId"] == record.id
+        assert read["deadLetter"]["topic"] == "decoy"
+        assert read["deadLetter"]["payload"] == "\ufffd no record"
+        assert read["deadLetter"]["tries"] == 3
+        assert read["deadLetter"]["reason"].startswith("neither a request nor a score")
+        assert letters.ids == []
+        assert bus.backlog("decoy-dead-letter", "letters") == 0
+
+    async def test_are_read_as_they_are_beside_topics_whose_messages_are_records(self, bus, shelf):
+        topics = ["decoy", "decoy-dead-letter"]
+        await join(bus, *topics)
+        await publish(bus, message("a"))
+        await publish(bus, message("a"), topic="decoy-dead-letter")
+        async with running(Connector(bus, shelf, topics, group="archive", timeout=0.05)):
+            await until(lambda: len(shelf.ids) == 2)
+
+        assert shelf.ids[0] == "a"
+        assert len(shelf.ids[1]) == 32
+
+    async def test_that_the_sink_refuses_are_not_buried_again_and_stay_with_their_keeper(
+        self, bus, shelf, caplog
+    ):
+        class Refusing(Shelf):
+            async def write(self, batch):
+                self.tries += len(batch)
+                return [Rejection(each, "too odd") for each in batch]
+
+        topic, sink, metrics = "decoy-dead-letter", Refusing(), Metrics()
+        await join(bus, topic)
+        await join(bus, topic, group=KEEPER)
+        await publish(bus, b"odd", topic=topic)
+        connector = Connector(bus, sink, [topic], group="archive", timeout=0.05, observer=metrics)
+        async with (
+            bus.subscribe([dead_letter_topic(topic)], "test") as deeper,
+            running(connector),
+        ):
+            await until(
+                lambda: "can not store a letter of decoy-dead-letter: too odd" in caplog.text
+            )
+            assert await deeper.receive(max_wait=0.1) == []
+
+        assert sink.tries == 1
+        assert bus.backlog(topic, "archive") == 0
+        assert bus.backlog(topic, KEEPER) == 1
+        assert b"dlq_messages_total{" not in metrics.text()
 
 
 class TestStopping:

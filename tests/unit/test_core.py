@@ -1,6 +1,7 @@
 """The rendezvous server: each request gets the best score in time, and nobody else's."""
 
 import asyncio
+import json
 import logging
 import math
 import time
@@ -33,6 +34,9 @@ class Seen:
         self.decisions = []
         self.scores = []
         self.unreadable_of = []
+        self.ejections = []
+        self.records = []
+        self.lost = 0
 
     def decided(self, endpoint, decision):
         self.decisions.append((endpoint.name, decision))
@@ -42,6 +46,15 @@ class Seen:
 
     def unreadable(self, topic):
         self.unreadable_of.append(topic)
+
+    def ejected(self, endpoint, model, version):
+        self.ejections.append((endpoint, model, version))
+
+    def recorded(self, endpoint, record):
+        self.records.append(record)
+
+    def record_lost(self, endpoint):
+        self.lost += 1
 
 
 @dataclass
@@ -396,6 +409,168 @@ class TestScores:
                 asked = asking.ask()
                 asking.answer(await asking.request(), "dt", 1, result=number)
                 assert (await finished(asked)).score.result.result == number
+
+
+class TestRecords:
+    async def test_go_out_once_for_each_request_that_was_answered(self):
+        async with system() as s, s.bus.subscribe(["decisions"], "test") as records:
+            await s.live(("lr", 0), ("dt", 1))
+            for number in range(10):
+                asked = s.ask(message_id=f"r{number}")
+                payload = await s.request()
+                s.answer(payload, "dt", 1)
+                await finished(asked)
+                s.answer(payload, "lr", 0)
+            await until(lambda: len(s.seen.records) == 10)
+            found = await records.receive()
+
+        assert [delivery.key for delivery in found] == [f"r{number}" for number in range(10)]
+        assert [json.loads(d.payload)["messageId"] for d in found] == [d.key for d in found]
+        assert {name for r in s.seen.records for name in r.late_models} == {"lr@0"}
+        assert s.seen.lost == 0
+
+    async def test_hold_what_the_answer_was_made_of(self):
+        async with system() as s:
+            await s.live(("dt", 1))
+            asked = s.ask()
+            s.answer(await s.request(), "dt", 1, result=7)
+            decision = await finished(asked)
+            await until(lambda: s.seen.records)
+
+        [record] = s.seen.records
+        assert record.message_id == decision.request.message_id
+        assert record.model_input == IRIS
+        assert record.chosen.result == 7
+        assert record.decided_ms == pytest.approx(decision.elapsed * 1000, abs=0.001)
+
+    async def test_wait_for_a_shadow_that_the_answer_did_not_wait_for(self):
+        async with system() as s:
+            await s.live(("dt", 1))
+            s.announce("rf", 9, role="shadow")
+            await until(lambda: s.rendezvous._roster.shadows("iris"))
+            asked = s.ask()
+            payload = await s.request()
+            s.answer(payload, "dt", 1, result=2)
+            await finished(asked)
+            assert s.seen.records == []
+            s.answer(payload, "rf", 9, result=1, role="shadow")
+            await until(lambda: s.seen.records)
+
+        [record] = s.seen.records
+        assert record.disagreeing == ("rf@9",)
+
+    @pytest.mark.parametrize(("name", "role"), [("lr", "canary"), ("rf", "shadow")])
+    async def test_wait_no_more_for_a_model_that_says_goodbye(self, name, role):
+        async with system() as s:
+            await s.live(("dt", 1))
+            s.announce(name, 0, role=role)
+            s.announce("marker", 0)
+            await until(lambda: ("marker", 0) in s.rendezvous.live("iris"))
+            s.announce("marker", 0, state="stopped")
+            await until(lambda: ("marker", 0) not in s.rendezvous.live("iris"))
+            asked = s.ask()
+            s.answer(await s.request(), "dt", 1)
+            await finished(asked)
+            assert s.seen.records == []
+            s.announce(name, 0, role=role, state="stopped")
+            await until(lambda: s.seen.records)
+
+        [record] = s.seen.records
+        assert record.missing_models == (f"{name}@0",)
+        assert s.seen.ejections == []
+
+    async def test_go_out_soon_after_the_deadline_whoever_is_missing(self):
+        async with system(deadline=SHORT) as s:
+            await s.live(("lr", 0), ("dt", 1))
+            asked = s.ask()
+            s.answer(await s.request(), "dt", 1)
+            await finished(asked)
+            await until(lambda: s.seen.records)
+
+        [record] = s.seen.records
+        assert record.missing_models == ("lr@0",)
+        assert SHORT * 1000 <= record.closed_ms < MARGIN * 1000
+
+    async def test_tell_of_a_request_without_an_answer_too(self):
+        async with system(deadline=SHORT) as s:
+            await s.live(("dt", 1))
+            await finished(s.ask())
+            await until(lambda: s.seen.records)
+
+        assert [(r.outcome, r.missing_models) for r in s.seen.records] == [("exhausted", ("dt@1",))]
+
+    async def test_are_not_made_of_a_request_that_nobody_waits_for_or_that_was_not_published(self):
+        async with system() as s:
+            asked = s.ask()
+            await s.request()
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+        async with system(bus=Failing("iris", failed)) as other:
+            with pytest.raises(BusError):
+                await finished(other.ask())
+
+        assert s.seen.records == other.seen.records == []
+
+    async def test_are_not_made_where_they_are_turned_off(self):
+        async with system(decisions_topic="") as s:
+            await s.live(("dt", 1))
+            asked = s.ask()
+            s.answer(await s.request(), "dt", 1)
+            assert (await finished(asked)).score is not None
+
+        assert s.seen.records == []
+
+    async def test_that_the_bus_does_not_take_cost_nobody_an_answer(self):
+        async with system(bus=Failing("decisions", failed)) as s:
+            await s.live(("dt", 1))
+            for _ in range(3):
+                asked = s.ask()
+                s.answer(await s.request(), "dt", 1)
+                assert (await finished(asked)).score is not None
+            await until(lambda: s.seen.lost == 3)
+            assert s.rendezvous.publishing
+
+    async def test_that_are_open_at_the_end_go_out_before_it(self):
+        async with system() as s, s.bus.subscribe(["decisions"], "test") as records:
+            await s.live(("lr", 0), ("dt", 1))
+            asked = s.ask(message_id="r1")
+            s.answer(await s.request(), "dt", 1)
+            await finished(asked)
+            bus = s.bus
+        assert len(s.seen.records) == 1
+        assert bus.backlog("decisions", "test") == 1
+        del records
+
+
+class TestModelsThatAreTakenOut:
+    async def test_for_their_silence_are_told(self):
+        hours = Hours()
+        async with system(clock=hours) as s:
+            await s.live(("dt", 1))
+            hours.forward(SILENCE + 0.1)
+            await until(lambda: s.seen.ejections)
+
+        assert s.seen.ejections == [("iris", "dt", 1)]
+
+    async def test_for_missing_requests_are_told(self):
+        async with system(deadline=SHORT) as s:
+            asked = s.ask()
+            s.answer(await s.request(), "dt", 1)
+            await finished(asked)
+            s.announce("marker", 0)
+            await until(lambda: ("marker", 0) in s.rendezvous.live("iris"))
+            for _ in range(MISSES):
+                await finished(s.ask())
+
+        assert s.seen.ejections == [("iris", "dt", 1)]
+
+    async def test_are_not_those_that_say_goodbye(self):
+        async with system() as s:
+            await s.live(("dt", 1))
+            s.announce("dt", 1, state="stopped")
+            await until(lambda: not s.rendezvous.live("iris"))
+
+        assert s.seen.ejections == []
 
 
 class TestModels:

@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from rendezvous.bus.memory import MemoryBus
-from rendezvous.deadletter import KEEPER, TRIES, Undertaker, dead_letter_topic
+from rendezvous.deadletter import (
+    KEEPER,
+    TRIES,
+    Undertaker,
+    dead_letter_topic,
+    keeps_dead_letters,
+    origin,
+)
 from rendezvous.errors import BusRefused, BusUnavailable
 
 
@@ -24,6 +31,9 @@ async def poisoned(bus=None):
 
 def test_a_topics_dead_letters_are_kept_on_a_topic_beside_it():
     assert dead_letter_topic("iris") == "iris-dead-letter"
+    assert keeps_dead_letters("iris-dead-letter")
+    assert not keeps_dead_letters("iris")
+    assert origin("iris-dead-letter") == "iris"
 
 
 async def test_a_message_is_handed_back_until_it_had_its_tries():

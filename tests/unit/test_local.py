@@ -1,6 +1,7 @@
 """A whole system in one process: it is ready when it says so, and leaves nothing behind."""
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,6 +16,7 @@ from rendezvous.local import Local
 from rendezvous.model.decoy import Decoy
 from rendezvous.model.worker import Post, Worker
 from rendezvous.policy import Newest
+from rendezvous.sink.port import Rejection
 from rendezvous.sink.runner import Connector
 from tests.unit.scores import IRIS, Summing
 
@@ -109,6 +111,31 @@ class TestRunning:
         models = ("dt:1", "lr:0")
         assert ids(scores) == sorted(f"{one}:{model}" for one in requests for model in models)
         assert local.bus.backlog("decoy", "decoy connector") == 0
+
+    async def test_archives_one_record_of_each_decision(self):
+        records = Shelf()
+        local = assemble(sinks={"decisions": records})
+        async with in_time(), local.running() as rendezvous:
+            asked = [rendezvous.ask("iris", IRIS, message_id=f"r{n}") for n in range(50)]
+            await asyncio.gather(*asked)  # and leave at once
+
+        assert ids(records) == sorted(f"r{n}" for n in range(50))
+        for record in records.records:
+            read = json.loads(record.payload)
+            assert read["answeredBy"] == "dt@1"
+            assert read["agreeing"] == ["lr@0"]
+
+    async def test_archives_also_what_its_connectors_bury(self):
+        class Picky(Shelf):
+            async def write(self, batch):
+                return [Rejection(record, "too odd") for record in batch]
+
+        letters = Shelf()
+        local = assemble(sinks={"decoy-dead-letter": letters, "decoy": Picky()})
+        async with in_time(), local.running() as rendezvous:
+            await asyncio.gather(*[rendezvous.ask("iris", IRIS) for _ in range(5)])
+
+        assert len(letters.records) == 5
 
     async def test_can_be_done_again(self):
         inputs = Shelf()

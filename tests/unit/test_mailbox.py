@@ -122,6 +122,39 @@ class TestPending:
         assert candidates(("lr", 0), ("dt", 1)) == LIVE
 
 
+class TestShadows:
+    SHADOWS = candidates(("rf", 9))
+
+    def mailbox(self, live=LIVE):
+        return Mailbox("r1", live, BUDGET, self.SHADOWS)
+
+    def test_are_never_pending(self):
+        assert self.mailbox().pending == LIVE
+
+    def test_are_waited_for_until_they_have_scored_or_are_gone(self):
+        for end in (
+            lambda box: box.put(score("rf", 9, role="shadow"), 0.3),
+            lambda box: box.drop(("rf", 9)),
+        ):
+            mailbox = self.mailbox(candidates(("dt", 1)))
+            assert not mailbox.settled
+            mailbox.put(score("dt", 1), 0.1)
+            assert not mailbox.settled
+            end(mailbox)
+            assert mailbox.settled
+
+    def test_that_are_gone_are_not_reported_as_having_been_pending(self):
+        assert not self.mailbox().drop(("rf", 9))
+
+    def test_are_unheard_until_they_score_also_when_they_are_gone(self):
+        mailbox = self.mailbox()
+        mailbox.put(score("dt", 1), 0.1)
+        mailbox.drop(("lr", 0))
+        assert [c.name for c in mailbox.unheard] == ["lr", "rf"]
+        mailbox.put(score("rf", 9, role="shadow"), 0.2)
+        assert [c.name for c in mailbox.unheard] == ["lr"]
+
+
 class TestSituation:
     @pytest.mark.parametrize(
         ("elapsed", "final"), [(0.1, False), (BUDGET, True), (BUDGET + 1, True)]

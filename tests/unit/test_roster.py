@@ -174,6 +174,77 @@ def test_who_was_handed_the_live_models_keeps_them_as_they_were(roster):
     assert live(roster) == {LR}
 
 
+class TestAShadow:
+    def test_is_live_among_those_that_may_not_answer(self, roster):
+        roster.announced(announcement(*DT, role="shadow"), 0.0)
+        roster.announced(announcement(*LR), 0.0)
+
+        assert roster.shadows("iris") == {DT: Candidate("dt", 1, "shadow")}
+        assert roster.shadows("nowhere") == {}
+
+    def test_is_out_by_silence_or_goodbye_like_any_other(self, roster):
+        roster.announced(announcement(*DT, role="shadow"), 0.0)
+        roster.announced(announcement(*LR, role="shadow"), 0.0)
+        roster.announced(announcement(*LR, role="shadow", state="stopped"), 0.1)
+        assert set(roster.shadows("iris")) == {DT}
+
+        roster.expire(SILENCE + 0.01)
+        assert roster.shadows("iris") == {}
+
+
+class TestAModelIsEjected:
+    def test_when_it_is_out_by_silence(self, roster):
+        roster.announced(announcement(*DT), 0.0)
+        assert not roster.ejected("iris", DT)
+
+        roster.expire(SILENCE + 0.01)
+        assert roster.ejected("iris", DT)
+
+    def test_when_it_has_missed_a_few_requests(self, roster):
+        roster.scored("iris", provenance(*DT), 0.0)
+        for _ in range(MISSES):
+            roster.missed("iris", [DT], 0.1)
+
+        assert roster.ejected("iris", DT)
+
+    def test_when_it_was_silent_for_so_long_that_it_is_forgotten_at_once(self, roster):
+        roster.announced(announcement(*DT), 0.0)
+        roster.expire(FORGOTTEN + 0.01)
+
+        assert roster.ejected("iris", DT)
+
+    def test_but_not_when_it_has_said_goodbye(self, roster):
+        roster.announced(announcement(*DT, instance="a"), 0.0)
+        roster.announced(announcement(*DT, instance="b"), 0.0)
+        roster.announced(announcement(*DT, instance="a", state="stopped"), 0.1)
+        roster.announced(announcement(*DT, instance="b", state="stopped"), 0.1)
+        roster.expire(SILENCE + 0.01)
+
+        assert not roster.ejected("iris", DT)
+
+    def test_when_only_one_of_its_replicas_has(self, roster):
+        roster.announced(announcement(*DT, instance="a"), 0.0)
+        roster.announced(announcement(*DT, instance="b"), 0.0)
+        roster.announced(announcement(*DT, instance="a", state="stopped"), 0.1)
+        roster.expire(SILENCE + 0.01)
+
+        assert roster.ejected("iris", DT)
+
+    def test_but_not_when_it_only_changes_its_role(self, roster):
+        roster.announced(announcement(*DT), 0.0)
+        roster.announced(announcement(*DT, role="shadow"), 0.1)
+
+        assert not roster.ejected("iris", DT)
+
+    def test_once_more_after_it_had_come_back(self, roster):
+        roster.announced(announcement(*DT), 0.0)
+        roster.announced(announcement(*DT, state="stopped"), 0.1)
+        roster.announced(announcement(*DT), 0.2)
+        roster.expire(SILENCE + 0.3)
+
+        assert roster.ejected("iris", DT)
+
+
 class TestAModelThatIsOutForLong:
     def test_is_forgotten(self, roster):
         for number in range(100):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rendezvous.contract import Request
 from rendezvous.decision import Decision, Endpoint
 from rendezvous.policy import Newest
+from rendezvous.record import DecisionRecord, PolicyName, RecordedScore
 from rendezvous.telemetry import (
     DISTRIBUTION,
     MODELS_MOST,
@@ -134,6 +135,35 @@ class TestMetrics:
 
         metrics.decided(IRIS, decision(elapsed=1.001 * IRIS.deadline))
         assert values(metrics)['rendezvous_deadline_misses_total{endpoint="iris"}'] == 1
+
+    def test_count_models_that_were_taken_out(self):
+        metrics = Metrics()
+        metrics.ejected("iris", "dt", 1)
+
+        name = 'rendezvous_models_ejected_total{endpoint="iris",model="dt",version="1"}'
+        assert values(metrics)[name] == 1
+
+    def test_count_how_models_compare_with_the_chosen_one_and_records_that_are_lost(self):
+        def said(name, **rest):
+            return RecordedScore(
+                model=name, version=1, role="shadow", after_ms=1.0, valid=True, late=False, **rest
+            )
+
+        metrics = Metrics()
+        record = DecisionRecord(
+            timestamp=1.0, message_id="r1", endpoint="iris", model_input={}, deadline_ms=1000.0,
+            policy=PolicyName(name="newest"), outcome="answered", reason="newest", decided_ms=1.0,
+            closed_ms=2.0,
+            scores=[said("dt"), said("lr", agrees=True), said("rf", agrees=False)],
+        )  # fmt: skip
+        metrics.recorded(IRIS, record)
+        metrics.record_lost(IRIS)
+
+        found = values(metrics)
+        compared = {k: v for k, v in found.items() if k.startswith("rendezvous_comparisons_total")}
+        labels = 'rendezvous_comparisons_total{endpoint="iris",model="%s",outcome="%s",version="1"}'
+        assert compared == {labels % ("lr", "agree"): 1, labels % ("rf", "disagree"): 1}
+        assert found['rendezvous_decisions_lost_total{endpoint="iris"}'] == 1
 
     def test_show_how_many_models_are_live_at_the_moment_of_the_scrape(self):
         metrics, live = Metrics(), ["dt", "lr"]

@@ -18,6 +18,7 @@ import typer
 from rendezvous.bus.factory import connect
 from rendezvous.configuration import load
 from rendezvous.contract import REPLY_TOPICS
+from rendezvous.deadletter import dead_letter_topic
 from rendezvous.errors import BundleError, ConfigurationError
 from rendezvous.frontend.server import make_rendezvous, return_address, serve
 from rendezvous.local import Local
@@ -31,7 +32,7 @@ from rendezvous.sink.runner import Connector
 from rendezvous.telemetry import Metrics, configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from rendezvous.bus.port import Bus
     from rendezvous.configuration import Configuration
@@ -114,21 +115,21 @@ def assemble(
     """Put the parts together; nothing is started. Raises: BundleError, ConfigurationError."""
     topics = configuration.topics
     address = return_address(configuration, settings)
+    inputs = [configuration.topic(name) for name in configuration.endpoints]
+    folders = {topics.decoy: "logs", address: "scores"}
+    indices = {"decoy-log": [topics.decoy], "score-log": [address]}
+    if topics.decisions:
+        folders[topics.decisions] = "decisions"
+        indices["decision-log"] = [topics.decisions]
+    indices["dead-letter-log"] = [dead_letter_topic(topic) for topic in (*inputs, *folders)]
     return Local(
         bus=bus,
         rendezvous=make_rendezvous(configuration, bus, settings, metrics),
         workers=_workers(configuration, bus, metrics, settings),
-        decoy=Decoy(
-            bus,
-            [configuration.topic(name) for name in configuration.endpoints],
-            topics.decoy,
-            observer=metrics,
-        ),
+        decoy=Decoy(bus, inputs, topics.decoy, observer=metrics),
         connectors=[
-            *_file_connectors({topics.decoy: "logs", address: "scores"}, bus, metrics, archive_dir),
-            *_elastic_connectors(
-                {topics.decoy: "decoy-log", address: "score-log"}, bus, metrics, elasticsearch
-            ),
+            *_file_connectors(folders, bus, metrics, archive_dir),
+            *_elastic_connectors(indices, bus, metrics, elasticsearch),
         ],
     )
 
@@ -171,18 +172,18 @@ def _file_connectors(
 
 
 def _elastic_connectors(
-    indices: Mapping[str, str], bus: Bus, metrics: Metrics, url: str | None
+    indices: Mapping[str, Sequence[str]], bus: Bus, metrics: Metrics, url: str | None
 ) -> list[Connector]:
-    """Return a connector for each topic, to the index of its own; none without a URL."""
+    """Return a connector to each index, for its topics; none without a URL."""
     if url is None:
         return []
     from rendezvous.sink.elastic import ElasticSink  # noqa: PLC0415 - needs the `elastic` extra
 
     return [
         Connector(
-            bus, ElasticSink(url, index), [topic], group="elasticsearch-connector", observer=metrics
+            bus, ElasticSink(url, index), topics, group="elasticsearch-connector", observer=metrics
         )
-        for topic, index in indices.items()
+        for index, topics in indices.items()
     ]
 
 

@@ -44,6 +44,7 @@ def make_rendezvous(
         endpoints,
         reply_topic=return_address(configuration, settings),
         models_topic=configuration.topics.models,
+        decisions_topic=configuration.topics.decisions or "",
         observer=metrics,
     )
     metrics.watch_in_flight(lambda: rendezvous.in_flight)

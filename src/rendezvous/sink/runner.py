@@ -3,6 +3,10 @@
 Guarantee: at least once from the bus, and each record once in the sink, as far as the sink knows
 its ids. A message is acked after the sink has it durably, or after a dead-letter topic has it; so
 a crash at any moment, of any part, repeats work and loses none.
+
+Of a dead-letter topic each message is a record, whatever is in it. One that the sink refuses is
+acked all the same and logged: it is a dead letter already, and the bus keeps it for the group
+``deadletter.KEEPER``.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ from typing import TYPE_CHECKING, Protocol
 import stamina
 
 from rendezvous.contract import record_id
-from rendezvous.deadletter import Undertaker
+from rendezvous.deadletter import Undertaker, keeps_dead_letters
 from rendezvous.errors import ContractError, SinkUnavailable
 from rendezvous.membership import MembershipObserver, membership
+from rendezvous.sink.letters import letter_record
 from rendezvous.sink.port import Record
 
 if TYPE_CHECKING:
@@ -146,11 +151,11 @@ class Connector:
             taken = await deliveries.receive(room, max(0.0, min(STOP_CHECK, full - now())))
             for delivery in taken:
                 try:
-                    record = record_id(delivery.payload)
+                    record = _record(delivery)
                 except ContractError as error:
                     await undertaker.refuse(deliveries, delivery, str(error))
                     continue
-                batch.add(Record(record, delivery.topic, delivery.payload), delivery)
+                batch.add(record, delivery)
             if batch and full == float("inf"):
                 full = now() + self.timeout
                 self._hold(time.monotonic())
@@ -185,7 +190,17 @@ class Connector:
         for topic, number in stored.items():
             self.observer.archived(self.group, topic, number)
         for record, reason in refused.items():
-            await undertaker.bury(deliveries, batch.deliveries[record][0], reason)
+            await self._give_up(batch.deliveries[record][0], reason, deliveries, undertaker)
+
+    async def _give_up(
+        self, delivery: Delivery, reason: str, deliveries: Deliveries, undertaker: Undertaker
+    ) -> None:
+        """Bury what the sink refuses; a dead letter would only be buried again, and so for ever."""
+        if keeps_dead_letters(delivery.topic):
+            log.error("%s can not store a letter of %s: %s", self.group, delivery.topic, reason)
+            await deliveries.ack([delivery])
+        else:
+            await undertaker.bury(deliveries, delivery, reason)
 
     async def _store(
         self, records: Sequence[Record], stop: asyncio.Event
@@ -232,3 +247,10 @@ class Connector:
         if failures:
             log.info("%s: the sink is back after %d tries", self.group, failures)
         return rejections
+
+
+def _record(delivery: Delivery) -> Record:
+    """Return what to store of a message. Raises: ContractError, where it is no record."""
+    if keeps_dead_letters(delivery.topic):
+        return letter_record(delivery, time.time())
+    return Record(record_id(delivery.payload), delivery.topic, delivery.payload)
