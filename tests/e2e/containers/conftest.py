@@ -34,7 +34,7 @@ def engine():
     with pytest.MonkeyPatch.context() as patch:
         if found.host:
             patch.setenv("DOCKER_HOST", found.host)
-        # A reaper cleans up after a run that was cut off; where its image can not be had, nobody does.
+        # A reaper cleans up after a run that was cut off, where its image can be had.
         reaper = testcontainers_config.ryuk_image
         if not (found.has(reaper) or Pulling(found).pull(reaper)):
             patch.setattr(testcontainers_config, "ryuk_disabled", True)
