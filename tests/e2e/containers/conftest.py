@@ -74,7 +74,7 @@ def stack(engine, variables):
             patch.setenv(name, value)
         for name in ("COVERAGE_PROCESS_CONFIG", "MAKEFLAGS", "MAKELEVEL"):
             patch.delenv(name, raising=False)
-        compose = Compose(engine, ["*"])
+        compose = Compose(engine, ["prometheus"])
         try:
             for target in ("train-canary", "train-model"):
                 make(target)
@@ -83,13 +83,13 @@ def stack(engine, variables):
             printed = make("up")
             yield Stack(
                 compose=compose,
-                containers=DockerCompose(ROOT, wait=False, profiles=["*"]),
+                containers=DockerCompose(ROOT, wait=False, profiles=compose.profiles),
                 printed=printed,
                 ready_seconds=float(re.search(r"ready after (\d+) s", printed)[1]),
                 up_seconds=time.monotonic() - began,
             )
         finally:
-            compose.run("down", "--volumes", "--remove-orphans", "--timeout", "5")
+            Compose(engine, ["*"]).output("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
 def make(target):

@@ -95,8 +95,10 @@ class Stack:
         return [json.loads(line) for line in read(target)]
 
     def indexed(self, index):
-        """Return every document of an index, by its id."""
+        """Return every document of an index, by its id; none of one that is not there yet."""
         with self.elastic() as client:
+            if not client.indices.exists(index=index):
+                return {}
             client.indices.refresh(index=index)
             found, after = {}, None
             while True:
