@@ -78,11 +78,13 @@ class Compose:
         engine: Where it runs.
         profiles: Which of the optional services are meant; ``*`` for all.
         variables: Added to the environment.
+        files: The compose file, and what overrides it.
     """
 
     engine: Engine
     profiles: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[Path] = (FILE,)
 
     def run(self, *arguments: str) -> int:
         """Run a command whose output goes to the terminal; return its exit code."""
@@ -146,7 +148,9 @@ class Compose:
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
         profiles = [f"--profile={name}" for name in self.profiles]
-        return ["docker", "compose", "--file", str(FILE), *profiles, *arguments]
+        files = [f"--file={path}" for path in self.files]
+        directory = f"--project-directory={ROOT}"
+        return ["docker", "compose", directory, *files, *profiles, *arguments]
 
     @property
     def _env(self) -> dict[str, str]:

@@ -30,7 +30,7 @@ class StandIn:
         seen: Method and path of each request.
     """
 
-    def __init__(self, base=""):
+    def __init__(self, base="", address=("127.0.0.1", 0)):
         self.statuses = [AVAILABLE]
         self.imports = []
         self.api_key = None
@@ -38,12 +38,16 @@ class StandIn:
         self.objects = {}
         self.seen = []
         self._base = base
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._connection())
+        self._http = ThreadingHTTPServer(address, self._connection())
         self.url = f"http://127.0.0.1:{self._http.server_port}{base}"
 
     def __enter__(self):
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
+
+    def serve(self):
+        """Serve for ever."""
+        self._http.serve_forever()
 
     def __exit__(self, *_):
         self._http.shutdown()
@@ -161,3 +165,7 @@ def error(given, kind, **rest):
 def problem(status, error, message):
     """Return a refusal."""
     return status, {"statusCode": status, "error": error, "message": message}
+
+
+if __name__ == "__main__":  # in a container, in Kibana's place
+    StandIn(address=("0.0.0.0", 5601)).serve()  # noqa: S104 - the container's own network

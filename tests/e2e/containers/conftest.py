@@ -85,7 +85,7 @@ def stack(engine, variables):
                 compose=compose,
                 containers=DockerCompose(ROOT, wait=False, profiles=compose.profiles),
                 printed=printed,
-                ready_seconds=float(re.search(r"ready after (\d+) s", printed)[1]),
+                ready_seconds=float(re.search(r"^ready after (\d+) s$", printed, re.MULTILINE)[1]),
                 up_seconds=time.monotonic() - began,
             )
         finally:

@@ -56,6 +56,11 @@ class Stack:
     def docker(self, *arguments):
         return self.compose.engine.must(*arguments)
 
+    def logs(self, name):
+        """Return what a container has printed, on both outputs."""
+        printed = self.compose.engine.run("logs", name)
+        return printed.stdout + printed.stderr
+
     def kill(self, service):
         """Kill it as `docker kill` does; the engine then leaves it as it is."""
         for name in self.names(service):

@@ -28,7 +28,8 @@ async def test_what_is_off_the_path_costs_no_answer_and_no_record(whole, service
     await load
     assert seen.bad == []
     assert len(seen.answers) > 30
-    assert await asyncio.to_thread(until, lambda: archived_once(whole, seen, tmp_path), 90)
+    gone = "lr" if service == "lr_model" else None
+    assert await asyncio.to_thread(until, lambda: archived_once(whole, seen, tmp_path, gone), 90)
 
 
 async def test_the_canary_answers_while_production_is_gone(whole, tmp_path):
@@ -45,7 +46,7 @@ async def test_the_canary_answers_while_production_is_gone(whole, tmp_path):
     stop.set()
     await load
     assert seen.bad == []
-    assert await asyncio.to_thread(until, lambda: archived_once(whole, seen, tmp_path), 90)
+    assert await asyncio.to_thread(until, lambda: archived_once(whole, seen, tmp_path, "dt"), 90)
 
 
 @pytest.mark.parametrize("service", ["pulsar", "score"])
