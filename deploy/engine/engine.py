@@ -102,7 +102,7 @@ def find() -> Engine:
 
 def _running() -> Engine | None:
     candidates = [Engine()]
-    if "DOCKER_HOST" not in os.environ:
+    if not os.environ.get("DOCKER_HOST"):
         candidates.append(Private().engine)
     return next((engine for engine in candidates if engine.answers()), None)
 
