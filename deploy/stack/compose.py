@@ -66,8 +66,9 @@ class Running:
         return code is not None
 
     def _read(self) -> None:
-        for line in self._child.stdout or ():
-            self._printed.append(line)
+        if self._child.stdout is not None:
+            with self._child.stdout as output:
+                self._printed.extend(output)
 
 
 @dataclass(frozen=True, slots=True)
