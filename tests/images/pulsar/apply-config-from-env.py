@@ -17,8 +17,10 @@ def applied(text: str, environment: dict[str, str]) -> str:
     places: dict[str, int] = {}
     for place, line in enumerate(lines):
         key, equals, _ = line.lstrip("# ").partition("=")
-        if equals and key.strip() and " " not in key.strip():
-            places.setdefault(key.strip(), place)
+        key = key.strip()
+        # The last one holds; what is commented out only shows where a key that is not set belongs.
+        if equals and key and " " not in key and (key not in places or line.lstrip()[0] != "#"):
+            places[key] = place
     for name, value in sorted(environment.items()):
         key = name.removeprefix(PREFIX)
         if key in places:
