@@ -17,7 +17,7 @@ from rich.console import Console
 from deploy.engine.engine import Engine
 from deploy.stack import up
 from deploy.stack.__main__ import main
-from deploy.stack.compose import FILE, Compose, Container
+from deploy.stack.compose import FILE, ROOT, Compose, Container
 from deploy.stack.errors import StackError
 from deploy.stack.images import Choice, choose, chosen_here, official, remember
 from deploy.stack.waiting import wait_ready
@@ -397,7 +397,8 @@ class TestAnnouncement:
         said = up.announcement(FakeCompose(ports), 12.4)
         assert said.startswith("ready after 12 s\n")
         for label, port in {"front end": 8001, "Elasticsearch": 9201, "Kibana": 5602}.items():
-            assert re.search(rf"^  {label} +http://127\.0\.0\.1:{port}\b", said, re.MULTILINE)
+            url = re.escape(f"http://127.0.0.1:{port}")
+            assert re.search(rf"^  {label} +{url}\b", said, re.MULTILINE)
         assert "Grafana" in said
         assert "Prometheus" not in said
 
@@ -437,7 +438,7 @@ class TestCompose:
         programs = docker("true")
         assert Compose(Engine(), ["kibana", "retention"]).run("ps", "--all") == 0
         assert programs.calls == [
-            f"docker compose --file {FILE} --profile=kibana --profile=retention ps --all"
+            f"docker compose --project-directory={ROOT} --file={FILE} --profile=kibana --profile=retention ps --all"
         ]
 
     def test_adds_its_variables_and_the_engines_host_to_the_environment(self, docker):
@@ -511,7 +512,10 @@ class TestCommand:
     def test_means_every_profile_and_returns_what_docker_does(self, docker, action, command):
         programs = docker("exit 7")
         assert main([action]) == 7
-        assert programs.calls[-1] == f"docker compose --file {FILE} --profile=* {command}"
+        assert (
+            programs.calls[-1]
+            == f"docker compose --project-directory={ROOT} --file={FILE} --profile=* {command}"
+        )
 
     def test_an_interruption_is_130_without_a_traceback(self, docker, monkeypatch):
         docker("true")
