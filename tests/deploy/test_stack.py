@@ -25,6 +25,8 @@ from deploy.stack.waiting import wait_ready
 NAMES = st.sampled_from(["A_IMAGE", "B_IMAGE", "C_IMAGE"])
 IMAGES = st.sampled_from(["a:1", "b:1", "c:1", "mine:7", "standin:1", "standin:2"])
 
+COMPOSE = f"docker compose --project-directory={ROOT} --file={FILE}"
+
 
 class Store:
     """Images that are here, and others that can be pulled."""
@@ -437,9 +439,7 @@ class TestCompose:
     def test_means_the_projects_file_and_the_profiles(self, docker):
         programs = docker("true")
         assert Compose(Engine(), ["kibana", "retention"]).run("ps", "--all") == 0
-        assert programs.calls == [
-            f"docker compose --project-directory={ROOT} --file={FILE} --profile=kibana --profile=retention ps --all"
-        ]
+        assert programs.calls == [f"{COMPOSE} --profile=kibana --profile=retention ps --all"]
 
     def test_adds_its_variables_and_the_engines_host_to_the_environment(self, docker):
         docker('echo "$SCORE_PORT $DOCKER_HOST"')
@@ -512,10 +512,7 @@ class TestCommand:
     def test_means_every_profile_and_returns_what_docker_does(self, docker, action, command):
         programs = docker("exit 7")
         assert main([action]) == 7
-        assert (
-            programs.calls[-1]
-            == f"docker compose --project-directory={ROOT} --file={FILE} --profile=* {command}"
-        )
+        assert programs.calls[-1] == f"{COMPOSE} --profile=* {command}"
 
     def test_an_interruption_is_130_without_a_traceback(self, docker, monkeypatch):
         docker("true")
