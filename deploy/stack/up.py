@@ -70,6 +70,7 @@ def start() -> None:
     compose = with_images(Compose(find(), profiles_wanted()))
     refuse_ports_in_use(compose)
     train_missing(load(CONFIGURATION))
+    _LOG.info("building the services' images ...")
     compose.must("build", "--quiet")
     starting = compose.begin("up", "--detach", "--no-build", "--remove-orphans")
     seconds = wait_ready(compose.containers, starting.done, READY_SECONDS)

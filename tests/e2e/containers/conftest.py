@@ -6,7 +6,6 @@ import subprocess
 import time
 
 import pytest
-from testcontainers.compose import DockerCompose
 from testcontainers.core.config import testcontainers_config
 
 from deploy.engine.engine import find
@@ -22,6 +21,28 @@ from tests.servers import give_up
 PORTS = ("SCORE_PORT", "ELASTICSEARCH_PORT", "PULSAR_BINARY_PORT", "PULSAR_HTTP_PORT",
          "KIBANA_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")  # fmt: skip
 PROJECT = f"rendezvous-test-{os.getpid()}"
+
+
+RAN = []
+"""What was brought up, for the end of the report: whoever reads it must see that it was real."""
+
+
+def summary(stack, images):
+    """Return a line for each thing that a reader of the report would ask."""
+    version = stack.compose.engine.must("version", "--format", "{{.Server.Version}}").strip()
+    ready = f"{len(stack.compose.containers())} containers ready after {stack.ready_seconds:.0f} s"
+    return [
+        f"make up, on a Docker engine {version}: {ready}",
+        *(f"{name}: {image}" for name, image in images.items()),
+    ]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what ran in containers."""
+    for lines in RAN:
+        terminalreporter.section("containers")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +88,7 @@ def variables(images):
 
 
 @pytest.fixture(scope="session")
-def stack(engine, variables):
+def stack(engine, images, variables):
     """The system, ready; its data is dropped afterwards."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
@@ -81,13 +102,14 @@ def stack(engine, variables):
             compose.must("build", "--quiet")  # so that what `up` takes is not the building
             began = time.monotonic()
             printed = make("up")
-            yield Stack(
+            whole = Stack(
                 compose=compose,
-                containers=DockerCompose(ROOT, wait=False, profiles=compose.profiles),
                 printed=printed,
                 ready_seconds=float(re.search(r"^ready after (\d+) s$", printed, re.MULTILINE)[1]),
                 up_seconds=time.monotonic() - began,
             )
+            RAN.append(summary(whole, images))
+            yield whole
         finally:
             Compose(engine, ["*"]).output("down", "--volumes", "--remove-orphans", "--timeout", "5")
 

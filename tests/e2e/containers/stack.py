@@ -28,14 +28,12 @@ class Stack:
 
     Attributes:
         compose: Its project.
-        containers: The same, through testcontainers.
         printed: What `make up` printed.
         ready_seconds: From the start of the containers until all were ready.
         up_seconds: What `make up` took.
     """
 
     compose: Compose
-    containers: object
     printed: str
     ready_seconds: float
     up_seconds: float
