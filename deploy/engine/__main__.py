@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,13 @@ def _tell(engine: Engine) -> None:
     version = engine.must("version", "--format", "{{.Server.Version}}").strip()
     _say(f"a Docker engine, version {version}, answers")
     if engine.host:
-        _say(f"the targets of make find it; for docker itself: export DOCKER_HOST={engine.host}")
+        other = os.environ.get("DOCKER_HOST", engine.host) not in {"", engine.host}
+        for_whom = (
+            "DOCKER_HOST names another one; to use this one"
+            if other
+            else "the targets of make find it; for docker itself"
+        )
+        _say(f"{for_whom}: export DOCKER_HOST={engine.host}")
 
 
 def _say(line: str) -> None:

@@ -290,8 +290,22 @@ class TestCommand:
     ):
         machine.put("dockerd", DOCKERD)
         assert main(["up"]) == 0
-        assert f"export DOCKER_HOST=unix://{private}/docker.sock\n" in capsys.readouterr().out
+        assert capsys.readouterr().out.endswith(
+            "the targets of make find it; for docker itself:"
+            f" export DOCKER_HOST=unix://{private}/docker.sock\n"
+        )
         assert Private().pid is not None
+
+    def test_up_says_so_where_docker_host_names_another_one_that_does_not_answer(
+        self, machine, private, monkeypatch, capsys
+    ):
+        machine.put("dockerd", DOCKERD)
+        monkeypatch.setenv("DOCKER_HOST", ELSEWHERE)
+        assert main(["up"]) == 0
+        assert capsys.readouterr().out.endswith(
+            "DOCKER_HOST names another one; to use this one:"
+            f" export DOCKER_HOST=unix://{private}/docker.sock\n"
+        )
 
     def test_down_stops_ours_and_leaves_its_folder(self, machine, private, capsys):
         machine.put("dockerd", DOCKERD)

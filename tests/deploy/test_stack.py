@@ -482,6 +482,11 @@ class TestCompose:
         with pytest.raises(StackError, match=r"^line 12\n(.|\n)*line 30\nno such image$"):
             ended(Compose(Engine()).begin("up"))
 
+    def test_what_it_said_is_waited_for(self, docker):
+        docker("(sleep 0.3; echo last word) & exit 18")
+        with pytest.raises(StackError, match="last word"):
+            ended(Compose(Engine()).begin("up"))
+
     def test_one_that_fails_without_a_word_is_an_error_with_its_exit_code(self, docker):
         docker("exit 18")
         with pytest.raises(StackError, match=r"^exit code 18$"):
