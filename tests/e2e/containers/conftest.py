@@ -87,7 +87,7 @@ def variables(images):
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(engine, images, variables):
     """The system, ready; its data is dropped afterwards."""
     with pytest.MonkeyPatch.context() as patch:
