@@ -41,7 +41,7 @@ def install_engine() -> None:
 
 
 def install(*packages: str) -> None:
-    """Install packages, without what they merely recommend.
+    """Install packages, without what they merely recommend; nothing is removed for them.
 
     Raises:
         EngineUnavailable: As for `install_engine`.
@@ -49,10 +49,10 @@ def install(*packages: str) -> None:
     _must_be_able(", ".join(packages), "or install them yourself")
     _LOG.info("installing %s ...", ", ".join(packages))
     try:
-        _apt("install", "-y", "--no-install-recommends", *packages)
+        _apt("install", "-y", "--no-remove", "--no-install-recommends", *packages)
     except EngineUnavailable:  # the lists of packages may be missing, or old
         _apt("update")
-        _apt("install", "-y", "--no-install-recommends", *packages)
+        _apt("install", "-y", "--no-remove", "--no-install-recommends", *packages)
 
 
 def mirror() -> str:

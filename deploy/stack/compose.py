@@ -148,11 +148,12 @@ class Compose:
         }
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
-        profiles = [f"--profile={name}" for name in self.profiles]
         files = [f"--file={path}" for path in self.files]
         directory = f"--project-directory={ROOT}"
-        return ["docker", "compose", directory, *files, *profiles, *arguments]
+        return ["docker", "compose", directory, *files, *arguments]
 
     @property
     def _env(self) -> dict[str, str]:
-        return {**self.engine.env, **self.variables}
+        # Not as options: without any, compose would take those of the environment.
+        profiles = {"COMPOSE_PROFILES": ",".join(self.profiles)}
+        return {**self.engine.env, **self.variables, **profiles}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOG = logging.getLogger(__name__)
+STANDIN = "rendezvous-standin/"
+"""How the names of stand-ins begin."""
 _DEFAULT = re.compile(r"\$\{([A-Z]+_IMAGE):-([^}]+)\}")
 
 
@@ -83,6 +85,15 @@ def chosen_here(file: Path, variables: Iterable[str]) -> dict[str, str]:
     """Return what ``.env`` and, before it, this process's environment say of ``variables``."""
     known = {**dotenv_values(file), **os.environ}
     return {name: value for name in variables if (value := known.get(name))}
+
+
+def without_old_standins(chosen: Mapping[str, str], standins: Mapping[str, str]) -> dict[str, str]:
+    """Leave out stand-ins of another version, which an earlier `make up` wrote down."""
+    return {
+        name: image
+        for name, image in chosen.items()
+        if not image.startswith(STANDIN) or image in standins.values()
+    }
 
 
 def remember(file: Path, images: Mapping[str, str]) -> None:

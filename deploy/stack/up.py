@@ -12,7 +12,7 @@ from deploy.engine.engine import find
 from deploy.servers.ports import in_use
 from deploy.stack.compose import FILE, ROOT, Compose
 from deploy.stack.errors import StackError
-from deploy.stack.images import choose, chosen_here, official, remember
+from deploy.stack.images import choose, chosen_here, official, remember, without_old_standins
 from deploy.stack.waiting import wait_ready
 from rendezvous.cli.run import train_missing
 from rendezvous.configuration import load
@@ -57,7 +57,10 @@ class Pulling:
     def pull(self, image: str) -> bool:
         """Get the image; return whether that was possible."""
         _LOG.info("pulling %s ...", image)
-        return self.engine.run("pull", "--quiet", image).returncode == 0
+        done = self.engine.run("pull", "--quiet", image)
+        if done.returncode:
+            _LOG.info("  %s", done.stderr.strip().replace("\n", " "))
+        return done.returncode == 0
 
 
 def start() -> None:
@@ -87,7 +90,7 @@ def profiles_wanted() -> list[str]:
 def with_images(compose: Compose) -> Compose:
     """Return the project with the profiles whose images can be had; build what must be built."""
     images = _needed(compose.profiles)
-    chosen = chosen_here(ENV_FILE, images)
+    chosen = without_old_standins(chosen_here(ENV_FILE, images), STANDINS)
     choice = choose(Pulling(compose.engine), images, chosen, STANDINS)
     lacking = {name: image for name, image in choice.missing.items() if name not in OPTIONAL}
     if lacking:

@@ -33,7 +33,7 @@ ADDRESSES = {"bindAddress", "brokerServicePort", "webServicePort"}
 BUILT = {"RENDEZVOUS_SLIM_IMAGE", "RENDEZVOUS_MODEL_IMAGE"}
 IMAGES = set(re.findall(r"\$\{([A-Z_]+_IMAGE):-([^}]*)\}", TEXT))
 PORTS = [(name, port) for name, each in SERVICES.items() for port in each.get("ports", [])]
-PUBLISHED_BEYOND = {"score", "kibana"}
+PUBLISHED_BEYOND = {"score": "PUBLISH_ADDRESS", "kibana": "KIBANA_ADDRESS"}
 DOCKERFILE = (ROOT / "services" / "Dockerfile").read_text(encoding="utf-8")
 STANDINS = sorted(f"tests/images/{f.parent.name}" for f in ROOT.glob("tests/images/*/Dockerfile"))
 BYTES = {"m": 2**20, "g": 2**30}
@@ -199,7 +199,8 @@ class TestCare:
 
     @pytest.mark.parametrize(("service", "port"), PORTS)
     def test_a_port_is_on_the_loopback_interface_unless_it_may_be_opened(self, service, port):
-        address = "${PUBLISH_ADDRESS:-127.0.0.1}" if service in PUBLISHED_BEYOND else "127.0.0.1"
+        variable = PUBLISHED_BEYOND.get(service)
+        address = f"${{{variable}:-127.0.0.1}}" if variable else "127.0.0.1"
         assert re.fullmatch(rf"{re.escape(address)}:\$\{{[A-Z_]+_PORT:-(\d+)\}}:\1", port)
 
     def test_the_ports_that_are_published_do_not_collide(self):

@@ -198,7 +198,9 @@ class TestPackages:
         assert Private().start().answers()
         update, install = [call for call in machine.calls if call.startswith("apt-get")]
         assert update == "apt-get -q update"
-        assert install.startswith("apt-get -q install -y --no-install-recommends docker.io ")
+        assert install.startswith(
+            "apt-get -q install -y --no-remove --no-install-recommends docker.io "
+        )
         assert "docker-compose" in install.split()
 
     def test_a_plugin_that_is_missing_is_installed_too(self, machine):

@@ -19,7 +19,15 @@ from deploy.stack import up
 from deploy.stack.__main__ import main
 from deploy.stack.compose import FILE, ROOT, Compose, Container
 from deploy.stack.errors import StackError
-from deploy.stack.images import Choice, choose, chosen_here, official, remember
+from deploy.stack.images import (
+    STANDIN,
+    Choice,
+    choose,
+    chosen_here,
+    official,
+    remember,
+    without_old_standins,
+)
 from deploy.stack.waiting import wait_ready
 
 NAMES = st.sampled_from(["A_IMAGE", "B_IMAGE", "C_IMAGE"])
@@ -69,6 +77,12 @@ class TestChoose:
             Store(there=["a:1"]), {"A_IMAGE": "a:1"}, {"A_IMAGE": "mine:7"}, {"A_IMAGE": "s:1"}
         )
         assert chosen == Choice({}, {"A_IMAGE": "mine:7"})
+
+    def test_a_standin_of_another_version_is_no_choice(self):
+        standins = {"A_IMAGE": f"{STANDIN}a:2"}
+        chosen = {"A_IMAGE": f"{STANDIN}a:1", "B_IMAGE": "mine:7"}
+        assert without_old_standins(chosen, standins) == {"B_IMAGE": "mine:7"}
+        assert without_old_standins(standins, standins) == standins
 
     def test_a_standin_that_was_chosen_before_is_kept_and_not_pulled(self):
         store = Store(there=["a:1"])
@@ -251,7 +265,8 @@ class FakeEngine:
 
     def run(self, *arguments):
         assert arguments[:2] == ("pull", "--quiet")
-        return CompletedProcess(arguments, 0 if self._store.pull(arguments[2]) else 1)
+        done = self._store.pull(arguments[2])
+        return CompletedProcess(arguments, 0 if done else 1, "", "" if done else "no such host")
 
 
 OFFICIAL = official(FILE.read_text())
@@ -436,10 +451,13 @@ def ended(running):
 
 
 class TestCompose:
-    def test_means_the_projects_file_and_the_profiles(self, docker):
-        programs = docker("true")
+    def test_means_the_projects_file_and_the_profiles(self, docker, monkeypatch, capfd):
+        monkeypatch.setenv("COMPOSE_PROFILES", "bench")
+        programs = docker('echo "profiles $COMPOSE_PROFILES"')
         assert Compose(Engine(), ["kibana", "retention"]).run("ps", "--all") == 0
-        assert programs.calls == [f"{COMPOSE} --profile=kibana --profile=retention ps --all"]
+        assert programs.calls == [f"{COMPOSE} ps --all"]
+        assert Compose(Engine()).run("ps") == 0
+        assert capfd.readouterr().out == "profiles kibana,retention\nprofiles \n"
 
     def test_adds_its_variables_and_the_engines_host_to_the_environment(self, docker):
         docker('echo "$SCORE_PORT $DOCKER_HOST"')
@@ -514,10 +532,11 @@ class TestCommand:
             ("ps", "ps --all"),
         ],
     )
-    def test_means_every_profile_and_returns_what_docker_does(self, docker, action, command):
-        programs = docker("exit 7")
+    def test_means_every_profile_and_returns_what_docker_does(self, docker, action, command, capfd):
+        programs = docker('echo "profiles $COMPOSE_PROFILES"; exit 7')
         assert main([action]) == 7
-        assert programs.calls[-1] == f"{COMPOSE} --profile=* {command}"
+        assert programs.calls[-1] == f"{COMPOSE} {command}"
+        assert capfd.readouterr().out.endswith("profiles *\n")
 
     def test_an_interruption_is_130_without_a_traceback(self, docker, monkeypatch):
         docker("true")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.clients import Seen, steadily
 from tests.e2e.containers.stack import OURS, until
-from tests.e2e.containers.test_stack import archived_once
+from tests.e2e.containers.test_stack import archived_ids, archived_once, scores_answered_with
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
@@ -76,9 +76,14 @@ def archived_answers(stack, seen, folder):
 
     A front end that is killed takes the decision records of its last answers with it.
     """
-    inputs = [record["messageId"] for record in stack.archived("logs", folder)]
-    assert len(inputs) == len(set(inputs))
-    return seen.ids <= set(inputs) and seen.ids <= stack.indexed("decoy-log").keys()
+    inputs, scores = archived_ids(stack, folder)
+    wanted = scores_answered_with(seen)
+    return (
+        seen.ids <= set(inputs)
+        and wanted <= set(scores)
+        and seen.ids <= stack.indexed("decoy-log").keys()
+        and wanted <= stack.indexed("score-log").keys()
+    )
 
 
 @pytest.mark.parametrize("service", ["dt_model", "log_collector", "score"])

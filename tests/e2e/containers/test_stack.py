@@ -160,21 +160,13 @@ def archived_once(stack, seen, folder, gone=None):
     Of a model that was ``gone`` for a while only the scores that were answered with: it leaves out
     requests that nobody waits for any more.
     """
-    wanted = {
-        score_id(answer["messageId"], model, version)
-        for answer in seen.answers
-        for model, version in (("dt", 1), ("lr", 0))
-        if model in {answer["modelResult"]["modelName"], *({"dt", "lr"} - {gone})}
-    }
-    inputs = [record["messageId"] for record in stack.archived("logs", folder)]
-    scores = [
-        score_id(r["messageId"], m["modelName"], m["modelVersion"])
-        for r in stack.archived("scores", folder)
-        for m in [r["provenance"]["model"]]
-    ]
+    others = {"dt": 1, "lr": 0}
+    others.pop(gone, None)
+    wanted = scores_answered_with(seen)
+    wanted |= {score_id(i, model, version) for i in seen.ids for model, version in others.items()}
+    inputs, scores = archived_ids(stack, folder)
     decisions = [record["messageId"] for record in stack.archived("decisions", folder)]
-    for records in (inputs, scores, decisions):
-        assert len(records) == len(set(records))
+    assert len(decisions) == len(set(decisions))
     return (
         seen.ids <= set(inputs)
         and wanted <= set(scores)
@@ -183,3 +175,24 @@ def archived_once(stack, seen, folder, gone=None):
         and wanted <= stack.indexed("score-log").keys()
         and seen.ids <= stack.indexed("decision-log").keys()
     )
+
+
+def archived_ids(stack, folder):
+    """Return the ids of the inputs and scores in the files, after proving each there once."""
+    inputs = [record["messageId"] for record in stack.archived("logs", folder)]
+    scores = [
+        score_id(r["messageId"], m["modelName"], m["modelVersion"])
+        for r in stack.archived("scores", folder)
+        for m in [r["provenance"]["model"]]
+    ]
+    for ids in (inputs, scores):
+        assert len(ids) == len(set(ids))
+    return inputs, scores
+
+
+def scores_answered_with(seen):
+    """Return the ids of the scores that the answers are."""
+    return {
+        score_id(a["messageId"], a["decision"]["model"], a["decision"]["version"])
+        for a in seen.answers
+    }
