@@ -1,13 +1,13 @@
 """Traffic, archived in Elasticsearch by the library itself.
 
-Requests and scores are made by a rendezvous server, workers, a decoy and connectors. The records of
-decisions and dead letters are written here, as their description says; see ``decision_records``.
+A rendezvous server, workers, a decoy and connectors make every record. What is expected of it is
+worked out here of what was answered and what each model said, not of the records of decisions.
 """
 
 import asyncio
-import json
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from rendezvous.bus.memory import MemoryBus
 from rendezvous.contract import decode_score
 from rendezvous.core import Rendezvous
+from rendezvous.deadletter import dead_letter_topic
 from rendezvous.decision import Endpoint
 from rendezvous.local import Local
 from rendezvous.model.decoy import Decoy
@@ -22,18 +23,35 @@ from rendezvous.model.port import Prediction
 from rendezvous.model.worker import Post, Worker
 from rendezvous.policy import Newest
 from rendezvous.sink.elastic import ElasticSink
-from rendezvous.sink.port import Record
 from rendezvous.sink.runner import Connector
 from tests.unit.scores import IRIS, manifest
 
-VIEWS = ("decoy-log", "score-log", "decision-log", "dead-letter-log")
+INPUTS = ("iris", "hurry")
+DEAD_LETTERS = [dead_letter_topic(topic) for topic in (*INPUTS, "decoy", "score", "decisions")]
+VIEWS = {
+    "decoy-log": ["decoy"],
+    "score-log": ["score"],
+    "decision-log": ["decisions"],
+    "dead-letter-log": DEAD_LETTERS,
+}
+"""The topics that are archived in the index of each data view."""
+
+POISON = [("iris", b"not a request"), ("iris", b"nor this"), ("score", b"not a score")]
+"""Messages that nobody can read, and their topics."""
+
+BURIED = [*POISON, *(("decoy", payload) for topic, payload in POISON if topic in INPUTS)]
+"""What becomes a dead letter: the decoy passes on every input, read or not."""
+
 ASKED = 12
 HURRIED = 2
-HURRY_SECONDS = 0.5
+HURRY_SECONDS = 0.3
 """The deadline of the endpoint whose only model is slower than that."""
 
+HANGING_SECONDS = 1.6
+"""What that model takes: the record of its decision is closed long before."""
+
 FIELD = "sepalLength"
-POISON = 7.0
+FATAL = 7.0
 """An input that the model ``rf`` fails on."""
 
 
@@ -53,7 +71,7 @@ class Saying:
 
 def failing(value):
     """Return the class, or fail."""
-    if value == POISON:
+    if value == FATAL:
         raise RuntimeError("I cannot do this one")
     return value % 3
 
@@ -62,14 +80,16 @@ class Kept:
     """Passes records on to a sink, and keeps them."""
 
     def __init__(self, sink):
-        self.records = []
+        self.records = {}
+        self.rejections = []
         self._sink = sink
         self.aclose = sink.aclose
 
     async def write(self, batch):
         """Pass them on."""
         rejections = await self._sink.write(batch)
-        self.records += batch
+        self.records |= {each.id: each.payload for each in batch}
+        self.rejections += rejections
         return rejections
 
 
@@ -79,62 +99,97 @@ class Archived:
 
     Attributes:
         indices: By the name of the data view.
+        records: By the name of the data view: what was archived there, by its id.
+        rejections: What Elasticsearch would not take.
         decided: The decisions, in the order they were asked for.
-        records: Those of decisions, as they were written.
-        scores: The scores, as they were archived.
     """
 
-    indices: dict = field(default_factory=dict)
+    indices: dict
+    records: dict = field(default_factory=dict)
+    rejections: list = field(default_factory=list)
     decided: list = field(default_factory=list)
-    records: list = field(default_factory=list)
-    scores: list = field(default_factory=list)
+
+    @property
+    def scores(self):
+        """What every model said, late ones too."""
+        return [decode_score(payload) for payload in self.records["score-log"].values()]
+
+    @property
+    def answers(self):
+        """How often each model's score was the answer."""
+        return Counter(named(each.score) for each in self.decided if each.score)
+
+    @property
+    def verdicts(self):
+        """For each request that was answered: who else had a result, and whether it agreed."""
+        return [
+            {
+                named(score): score.result.result == decision.score.result.result
+                for score in self.scores
+                if score.message_id == decision.request.message_id
+                and score.result
+                and named(score) != named(decision.score)
+            }
+            for decision in self.decided
+            if decision.score
+        ]
+
+    @property
+    def late(self):
+        """How often each model's score came after the choice, but before the record was closed."""
+        in_time = {
+            (decision.request.message_id, named(arrival.score))
+            for decision in self.decided
+            for arrival in decision.arrivals
+        }
+        late = [s for s in self.scores if (s.message_id, named(s)) not in in_time]
+        return Counter(named(score) for score in late if score.endpoint == "iris")
 
 
 async def archive(url):
     """Make traffic and archive it; return what there is now."""
     run = uuid.uuid4()
     archived = Archived({view: f"{view}-{run}" for view in VIEWS})
-    sinks = {view: ElasticSink(url, index) for view, index in archived.indices.items()}
-    scores = Kept(sinks["score-log"])
-    async with asyncio.timeout(60), system(sinks["decoy-log"], scores).running() as rendezvous:
+    sinks = {view: Kept(ElasticSink(url, index)) for view, index in archived.indices.items()}
+    local = system(sinks)
+    async with asyncio.timeout(60), local.running() as rendezvous:
+        for topic, payload in POISON:
+            await local.bus.publish(topic, payload)
         for number in range(ASKED):
             archived.decided.append(await ask(rendezvous, "iris", number))
         for number in range(HURRIED):
             archived.decided.append(await ask(rendezvous, "hurry", number))
-            await asyncio.sleep(HURRY_SECONDS)  # the model is done, and free for the next one
-    archived.scores = [decode_score(each.payload) for each in scores.records]
-    archived.records = list(decision_records(archived))
-    decisions = [Record(r["messageId"], "decisions", encoded(r)) for r in archived.records]
-    dead = [Record(r["messageId"], "dead", encoded(r)) for r in dead_letters()]
-    assert not await sinks["decision-log"].write(decisions)
-    assert not await sinks["dead-letter-log"].write(dead)
-    for sink in sinks.values():
-        await sink.aclose()
+            await asyncio.sleep(HANGING_SECONDS)  # the model is done, and free for the next one
+    archived.records = {view: sink.records for view, sink in sinks.items()}
+    archived.rejections = [each for sink in sinks.values() for each in sink.rejections]
     return archived
 
 
-def system(requests, scores):
-    """Return a whole system: a canary, two newer models, and a slow one alone on an endpoint."""
+def system(sinks):
+    """Return a whole system.
+
+    A canary, two newer models and a slow shadow; and one that hangs, alone on an endpoint.
+    """
     bus = MemoryBus()
     endpoints = [
         Endpoint("iris", "iris", Newest(), 10.0),
         Endpoint("hurry", "hurry", Newest(), HURRY_SECONDS),
     ]
-    workers = [
-        Worker(Saying("lr", 0, lambda v: v // 6, 0.03), bus, Post("iris", "iris", role="canary")),
-        Worker(Saying("dt", 1, lambda v: v % 3), bus, Post("iris", "iris")),
-        Worker(Saying("rf", 2, failing), bus, Post("iris", "iris")),
-        Worker(Saying("old", 1, lambda v: v % 3, 1.4 * HURRY_SECONDS), bus, Post("hurry", "hurry")),
+    models = [
+        (Saying("lr", 0, lambda v: v // 6, 0.03), Post("iris", "iris", role="canary")),
+        (Saying("dt", 1, lambda v: v % 3), Post("iris", "iris")),
+        (Saying("rf", 2, failing), Post("iris", "iris")),
+        (Saying("nb", 3, lambda v: v % 2, 0.5), Post("iris", "iris", role="shadow")),
+        (Saying("old", 1, lambda v: v % 3, HANGING_SECONDS), Post("hurry", "hurry")),
     ]
-    sinks = {"decoy": requests, "score": scores}
     return Local(
         bus=bus,
         rendezvous=Rendezvous(bus, endpoints),
-        workers=workers,
-        decoy=Decoy(bus, ["iris", "hurry"]),
+        workers=[Worker(model, bus, post) for model, post in models],
+        decoy=Decoy(bus, INPUTS),
         connectors=[
-            Connector(bus, sink, [topic], group=f"{topic} connector", timeout=0.05)
-            for topic, sink in sinks.items()
+            Connector(bus, sinks[view], topics, group=f"{view} connector", timeout=0.05)
+            for view, topics in VIEWS.items()
         ],
     )
 
@@ -144,83 +199,19 @@ async def ask(rendezvous, endpoint, number):
     return await rendezvous.ask(endpoint, {**IRIS, FIELD: float(number)})
 
 
-def decision_records(archived):
-    """Yield the record of each decision, from what was decided and the scores that were archived.
-
-    Written here as long as no front end publishes such records.
-    """
-    for decision in archived.decided:
-        request, chosen = decision.request, decision.score
-        scores = [s for s in archived.scores if s.message_id == request.message_id]
-        seen = {named(arrival.score.model) for arrival in decision.arrivals}
-        decided = decision.elapsed * 1000.0
-        record = {
-            "timestamp": request.timestamp,
-            "messageId": request.message_id,
-            "endpoint": request.endpoint,
-            "schemaVersion": 1,
-            "modelInput": request.model_input,
-            "deadlineMs": 10_000.0,
-            "policy": {"name": decision.policy},
-            "outcome": "answered" if chosen else "exhausted",
-            "reason": decision.reason,
-            "decidedMs": decided,
-            "closedMs": decided + 50.0,
-            "scores": [entry(score, chosen, seen) for score in scores],
-        }
-        if chosen:
-            who = {"model": chosen.model.model_name, "version": chosen.model.model_version}
-            record["chosen"] = {**who, "role": "production", "result": chosen.result.result}
-            record["answeredBy"] = named(chosen.model)
-        yield {**record, **lists(record)}
+def named(score):
+    """Return a score's model and version in one word."""
+    return f"{score.model.model_name}@{score.model.model_version}"
 
 
-def entry(score, chosen, seen):
-    """Return one score as the record has it."""
-    model = score.model
-    told = {
-        "model": model.model_name,
-        "version": model.model_version,
-        "role": model.role,
-        "afterMs": model.elapsed_time_after_request,
-        "valid": score.result is not None,
-        "late": named(model) not in seen,
-    }
-    if score.error:
-        return {**told, "error": {"type": score.error.type, "message": score.error.message}}
-    told["result"] = score.result.result
-    if chosen and named(model) != named(chosen.model):
-        told["agrees"] = score.result.result == chosen.result.result
-    return told
-
-
-def lists(record):
-    """Return the lists of models, those that are not empty."""
-
-    def those(condition):
-        return [f"{s['model']}@{s['version']}" for s in record["scores"] if condition(s)]
-
-    every = {
-        "agreeing": those(lambda s: s.get("agrees") is True),
-        "disagreeing": those(lambda s: s.get("agrees") is False),
-        "lateModels": those(lambda s: s["late"]),
-        "failedModels": those(lambda s: not s["valid"]),
-    }
-    return {name: models for name, models in every.items() if models}
-
-
-def named(model):
-    """Return a model's name and version in one word."""
-    return f"{model.model_name}@{model.model_version}"
-
-
-def dead_letters():
-    """Yield records of dead letters, of two topics."""
-    for number, topic in enumerate(["iris", "iris", "score"]):
-        letter = {"topic": topic, "reason": "not a request", "tries": 3, "payload": "{"}
-        yield {"timestamp": time.time(), "messageId": f"{number:032x}", "deadLetter": letter}
-
-
-def encoded(record):
-    """Return a record as it goes over the bus."""
-    return json.dumps(record).encode()
+def fields(document, before=""):
+    """Return the whole name of every field that a record has; of an input, only that it is one."""
+    found = set()
+    for name, value in document.items():
+        values = value if isinstance(value, list) else [value]
+        objects = [each for each in values if isinstance(each, dict) and name != "modelInput"]
+        for each in objects:
+            found |= fields(each, f"{before}{name}.")
+        if values and not objects:
+            found.add(f"{before}{name}")
+    return found

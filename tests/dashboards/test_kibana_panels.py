@@ -9,9 +9,10 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from deploy.dashboards.kibana.export import FILE
-from tests.dashboards.archived import ASKED, HURRIED, HURRY_SECONDS, archive
+from tests.dashboards.archived import ASKED, BURIED, HANGING_SECONDS, HURRIED, archive, fields
 from tests.dashboards.kql import query
 from tests.dashboards.lens import layers
+from tests.dashboards.test_kibana_objects import TYPES
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.timeout(300)]
 
@@ -106,8 +107,33 @@ def test_every_saved_search_finds_documents_with_each_of_its_columns(client, arc
         size=100,
     )["hits"]["hits"]
     seen = {field for hit in found for field in hit["fields"]}
-    # in this traffic no model was live without ever scoring
-    assert set(search["attributes"]["columns"]) - {"missingModels"} <= seen
+    assert set(search["attributes"]["columns"]) <= seen
+
+
+class TestArchive:
+    def test_nothing_was_refused(self, archived):
+        assert archived.rejections == []
+
+    def test_has_every_record_once(self, client, archived):
+        asked = ASKED + HURRIED
+        number = {view: len(records) for view, records in archived.records.items()}
+        assert number == {
+            "decoy-log": asked,
+            "score-log": 4 * ASKED + HURRIED,
+            "decision-log": asked,
+            "dead-letter-log": len(BURIED),
+        }
+        for view, index in archived.indices.items():
+            assert client.count(index=index)["count"] == number[view]
+
+    def test_has_no_field_that_the_index_could_not_take(self, client, archived):
+        query = {"exists": {"field": "_ignored"}}
+        assert client.count(index=list(archived.indices.values()), query=query)["count"] == 0
+
+    def test_has_every_field_of_decisions_and_dead_letters_mapped(self, archived):
+        for view in ("decision-log", "dead-letter-log"):
+            for payload in archived.records[view].values():
+                assert fields(json.loads(payload)) <= set(TYPES)
 
 
 class TestTraffic:
@@ -117,10 +143,9 @@ class TestTraffic:
         assert counts == {"iris": ASKED, "hurry": HURRIED}
 
     def test_counts_the_answers_by_model_and_version(self, rows, archived):
-        answered = Counter(r["answeredBy"] for r in archived.records if "answeredBy" in r)
-        assert set(answered) == {"rf@2", "dt@1"}
+        assert archived.answers == {"rf@2": ASKED - 1, "dt@1": 1}
         found = rows("Answered by: answers")
-        assert total(found, "answers-measure-0", "answers-split") == answered
+        assert total(found, "answers-measure-0", "answers-split") == archived.answers
 
     def test_tells_the_share_of_empty_answers(self, rows):
         [row] = rows("Empty answers: number")
@@ -133,36 +158,40 @@ class TestTraffic:
 
     def test_tells_the_latency_of_each_model(self, rows):
         found = rows("Latency of each model: latency")
-        assert {row["latency-split"] for row in found} == {"lr", "dt", "rf", "old"}
+        assert {row["latency-split"] for row in found} == {"lr", "dt", "rf", "nb", "old"}
         for row in found:
             p50, p90, p99 = (row[f"latency-measure-{number}"] for number in range(3))
             assert 0 < p50 <= p90 <= p99
         slow = [row["latency-measure-0"] for row in found if row["latency-split"] == "old"]
-        assert min(slow) >= 1000 * HURRY_SECONDS
+        assert min(slow) >= 1000 * HANGING_SECONDS
 
     def test_counts_late_scores_by_model(self, rows, archived):
-        late = Counter(m for r in archived.records for m in r.get("lateModels", []))
-        assert late["old@1"] == HURRIED
-        assert total(rows("Late scores: late"), "late-measure-0", "late-split") == late
+        assert archived.late["nb@3"] == ASKED
+        found = total(rows("Late scores: late"), "late-measure-0", "late-split")
+        assert found == archived.late
 
     def test_counts_dead_letters_by_topic(self, rows):
         [row] = rows("Dead letters: number")
-        assert row["number-measure-0"] == 3
+        assert row["number-measure-0"] == len(BURIED)
         found = rows("Dead letters by topic: dead")
-        assert total(found, "dead-measure-0", "dead-split") == {"iris": 2, "score": 1}
+        letters = Counter(topic for topic, _ in BURIED)
+        assert total(found, "dead-measure-0", "dead-split") == letters
 
 
 class TestModels:
     def test_tells_the_share_of_requests_on_which_all_models_agreed(self, rows, archived):
-        compared = [r for r in archived.records if r.keys() & {"agreeing", "disagreeing"}]
-        agreed = [r for r in compared if "disagreeing" not in r]
+        compared = [verdicts for verdicts in archived.verdicts if verdicts]
+        agreed = [verdicts for verdicts in compared if all(verdicts.values())]
         assert 0 < len(agreed) < len(compared)
         [row] = rows("Agreement: number")
         assert row["number-measure-0"] == len(agreed) / len(compared)
 
     @pytest.mark.parametrize("name", ["agreeing", "disagreeing"])
     def test_counts_agreement_and_disagreement_of_each_model(self, rows, archived, name):
-        models = Counter(m for r in archived.records for m in r.get(name, []))
+        says = name == "agreeing"
+        models = Counter(
+            model for each in archived.verdicts for model, agreed in each.items() if agreed == says
+        )
         assert models["lr@0"] > 0
         found = rows(f"Agreement of each model: {name}")
         assert total(found, f"{name}-measure-0", f"{name}-along") == models
@@ -171,7 +200,9 @@ class TestModels:
 
     def test_counts_the_requests_with_a_disagreement(self, rows, archived):
         [row] = rows("Disagreements: number")
-        assert row["number-measure-0"] == sum("disagreeing" in r for r in archived.records)
+        assert row["number-measure-0"] == sum(
+            not all(verdicts.values()) for verdicts in archived.verdicts
+        )
 
     def test_counts_what_each_model_says(self, rows, archived):
         said = Counter(
