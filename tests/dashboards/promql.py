@@ -7,11 +7,6 @@ from rendezvous.telemetry import Metrics
 
 OF_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}
 OF_THE_TARGET = {"job", "instance"}
-AGREED = {  # declared by the next commits; then this goes
-    "rendezvous_models_ejected_total": {"endpoint", "model", "version"},
-    "rendezvous_comparisons_total": {"endpoint", "model", "version", "outcome"},
-    "rendezvous_decisions_lost_total": {"endpoint"},
-}
 _SAMPLES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 
@@ -19,7 +14,7 @@ def declared() -> dict[str, set[str]]:
     """Return the labels of every sample of the project's /metrics pages, by its name."""
     families = set(Metrics().registry._names_to_collectors.values())
     assert all(isinstance(family, MetricWrapperBase) for family in families)
-    return AGREED | {
+    return {
         f"{family._name}{suffix}": {*family._labelnames}
         | ({"le"} if suffix == "_bucket" else set())
         for family in families

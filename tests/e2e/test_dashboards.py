@@ -25,7 +25,6 @@ NO_SERIES = {
     "pulsar_storage_backlog_quota_limit": "as above",
     "pulsar_storage_backlog_size": "as above",
     "pulsar_subscription_back_log": "as above",
-    "rendezvous_comparisons_total": "not counted yet",
     "rendezvous_deadline_misses_total": "counted from the first one on, and there is none",
     "rendezvous_decisions_lost_total": "likewise",
     "rendezvous_dlq_messages_total": "likewise",
