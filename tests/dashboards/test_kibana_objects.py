@@ -180,6 +180,10 @@ class TestEveryDashboard:
             names = [reference["name"] for reference in chart["references"]]
             assert names == [f"indexpattern-datasource-layer-{layer}" for layer in sources]
 
+    def test_has_one_layer_in_each_chart(self, board):
+        for chart in charts(board):  # bars of two could be stacked into each other
+            assert len(chart["state"]["datasourceStates"]["formBased"]["layers"]) == 1
+
     def test_draws_columns_that_are_there(self, board):
         for chart in charts(board):
             sources = chart["state"]["datasourceStates"]["formBased"]["layers"]

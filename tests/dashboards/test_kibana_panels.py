@@ -193,9 +193,9 @@ class TestModels:
             model for each in archived.verdicts for model, agreed in each.items() if agreed == says
         )
         assert models["lr@0"] > 0
-        found = rows(f"Agreement of each model: {name}")
+        found = rows(f"{name.capitalize()} by model: {name}")
         assert total(found, f"{name}-measure-0", f"{name}-along") == models
-        over_time = rows(f"Agreement of each model over time: {name}")
+        over_time = rows(f"{name.capitalize()} by model over time: {name}")
         assert total(over_time, f"{name}-measure-0", f"{name}-split") == models
 
     def test_counts_the_requests_with_a_disagreement(self, rows, archived):

@@ -11,7 +11,6 @@ from deploy.dashboards.kibana.panels import (
     Number,
     Row,
     Share,
-    Time,
     Values,
 )
 from deploy.dashboards.kibana.views import DECISIONS, SCORES
@@ -27,18 +26,26 @@ CANARY = (
 )
 
 
-def verdicts(along: Time | None = None) -> tuple[Layer, ...]:
-    """Return the two layers of agreement and disagreement, by model: over time, or in all."""
-    fields = (("agreeing", "agrees"), ("disagreeing", "disagrees"))
-    return tuple(
-        Layer(
-            name,
-            DECISIONS,
-            (Count(label),),
-            along=along or Values(name, "Model and version"),
-            split=Values(name, "Model and version") if along else None,
-        )
-        for name, label in fields
+def verdict(name: str, title: str, description: str) -> tuple[Chart, Chart]:
+    """Return the charts of the models that agree, or disagree: in all, and over time.
+
+    Each has one layer: bars of two would be stacked into each other, or not, as Kibana likes.
+    """
+    models = Values(name, "Model and version")
+    requests = (Count("Requests"),)
+    return (
+        Chart(
+            f"{title} by model",
+            "bar_horizontal",
+            (Layer(name, DECISIONS, requests, along=models),),
+            description,
+        ),
+        Chart(
+            f"{title} by model over time",
+            "bar_stacked",
+            (Layer(name, DECISIONS, requests, split=models),),
+            description,
+        ),
     )
 
 
@@ -56,6 +63,18 @@ NUMBERS = (
     Number("Errors", SCORES, Share("Scores that are errors", FAILED)),
 )
 
+AGREEING = verdict(
+    "agreeing",
+    "Agreeing",
+    "On how many requests each model said the same as the answer, where another model gave the "
+    "answer. Numbers agree within the tolerance that the endpoint is set to.",
+)
+DISAGREEING = verdict(
+    "disagreeing",
+    "Disagreeing",
+    "On how many requests each model said something else than the answer. Failed and invalid "
+    "scores are not compared.",
+)
 AGREEMENT = (
     Chart(
         "Agreement over time",
@@ -69,22 +88,10 @@ AGREEMENT = (
         ),
         f"Of the requests that could be compared, the share on which all models agreed. {CANARY}",
     ),
-    Chart(
-        "Agreement of each model",
-        "bar_horizontal_percentage_stacked",
-        verdicts(),
-        "How often each model said the same as the answer, where another model gave the answer. "
-        "Failed and invalid scores are not compared. Numbers agree within the tolerance that the "
-        "endpoint is set to.",
-    ),
-    Chart(
-        "Agreement of each model over time",
-        "bar_percentage_stacked",
-        verdicts(Time()),
-        "All comparisons with the answer, by model and verdict; with a single canary, its "
-        "agreement and disagreement.",
-    ),
+    AGREEING[0],
+    DISAGREEING[0],
 )
+VERDICTS = (AGREEING[1], DISAGREEING[1])
 
 CLASSES = (
     Chart(
@@ -148,6 +155,7 @@ MODELS = Dashboard(
     (
         Row(7, NUMBERS),
         Row(12, AGREEMENT),
+        Row(12, VERDICTS),
         Row(12, CLASSES),
         Row(12, ERRORS),
         Row(

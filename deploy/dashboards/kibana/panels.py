@@ -10,6 +10,7 @@ from typing import Literal
 
 Series = Literal[
     "line",
+    "bar_horizontal",
     "bar_stacked",
     "bar_percentage_stacked",
     "bar_horizontal_percentage_stacked",
