@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from rendezvous.errors import BusUnavailable, ContractError
+from rendezvous.errors import BusUnavailable
 from rendezvous.record import make_record
 
 if TYPE_CHECKING:
@@ -161,11 +161,11 @@ class Settling:
         asyncio.get_running_loop().call_soon(self._publish, entry, closed)
 
     def _publish(self, entry: _Unsettled, closed: float) -> None:
-        record = make_record(entry.endpoint, entry.decision, entry.mailbox, closed)
-        self._observer.recorded(entry.endpoint, record)
         try:
+            record = make_record(entry.endpoint, entry.decision, entry.mailbox, closed)
+            self._observer.recorded(entry.endpoint, record)
             published = self._bus.publish(self._topic, record.encode(), key=record.message_id)
-        except ContractError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is costs its record, and is counted
             self._settled(entry.endpoint, error)
             return
         if published.done():

@@ -11,11 +11,15 @@ import pytest
 
 from deploy.stack.compose import FILE
 from rendezvous.bus.factory import connect
+from tests.dashboards.test_kibana_panels import LAYERS, TITLES
 from tests.e2e.clients import Seen, many, steadily
+from tests.e2e.containers.conftest import make
 from tests.e2e.containers.stack import OURS, score_id, until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(600)]
 
+NOT_HERE = set()
+"""Layers about what this module's traffic does not have."""
 INPUT = {"sepalLength": 9, "sepalWidth": 10, "petalLength": 11, "petalWidth": 12}
 
 
@@ -127,6 +131,17 @@ def of_setup(compose):
     return next(each for each in compose.containers() if each.service == "kibana_setup")
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_panel_of_the_dashboards_can_be_asked_of_what_is_archived(stack, name):
+    layer = LAYERS[name]
+    with stack.elastic() as client:
+        answer = client.search(index=TITLES[layer.view], ignore_unavailable=True, **layer.search())
+    assert answer["timed_out"] is False
+    assert answer["_shards"]["failed"] == 0
+    if name not in NOT_HERE:
+        assert layer.rows(answer.body)
+
+
 def test_prometheus_finds_every_part(whole):
     port = whole.compose.published()
     [at] = [number for number, service in port.items() if service == "prometheus"]
@@ -138,6 +153,27 @@ def test_prometheus_finds_every_part(whole):
 
     wanted = dict.fromkeys((*OURS, "pulsar"), "1")
     assert until(lambda: up() == wanted, 30), up()
+
+
+def test_what_is_archived_is_there_after_down_and_up(whole, tmp_path):
+    asyncio.run(many(whole.url, requests=20, clients=4))
+
+    def archived():
+        files = {name: len(whole.archived(name, tmp_path)) for name in ("logs", "scores")}
+        return files | {index: len(whole.indexed(index)) for index in ("decoy-log", "score-log")}
+
+    def complete():
+        found = archived()
+        return found["logs"] == found["decoy-log"] and found["scores"] == found["score-log"]
+
+    assert until(complete)
+    before = archived()
+    make("down")
+    assert whole.compose.containers() == []
+    assert make("up").count("ready after")
+    assert archived() == before
+    assert until(whole.answers)
+    assert "healthy" in make("ps")
 
 
 def sharing(stack):
