@@ -108,6 +108,10 @@ class TestWriting:
             "2025.11.23": {"r0", "r0:dt:1"}, "2025.11.24": {"r1"}, "2025.11.25": {"r2"},
         }  # fmt: skip
 
+    async def test_makes_no_index_before_the_first_record(self, daily, names):
+        assert await daily.write([]) == []
+        assert names() == {}
+
     async def test_goes_by_the_records_own_month(self, sinks, index, names):
         monthly = sinks(index, "month")
         await monthly.write([*three_days(), request("later", timestamp=TIMESTAMP + 30 * DAY)])

@@ -200,9 +200,10 @@ class TestElasticsearch:
         assert set(documents()) == {"a", "b"}
 
     async def test_waits_for_an_operator_while_there_may_be_no_more_indices(
-        self, elastic, client, documents
+        self, elastic, client, index, documents
     ):
         await elastic.write([])
+        client.indices.delete(index=index)
         limit = "cluster.max_shards_per_node"
         client.indices.create(index=(other := f"test-{uuid.uuid4()}"))
         client.cluster.put_settings(persistent={limit: 1})
@@ -219,6 +220,21 @@ class TestElasticsearch:
         await elastic.write([request("a", modelInput={"x": 1})])
         assert await elastic.write([request("a", modelInput={"x": 2})]) == []
         assert documents()["a"]["modelInput"] == {"x": 1}
+
+    async def test_its_fields_are_there_before_the_first_record(self, elastic, client, index):
+        assert await elastic.write([]) == []
+        mapping = client.indices.get_mapping(index=index)[index]["mappings"]
+        assert lacking(mapping["properties"]) == {}
+        assert client.count(index=index)["count"] == 0
+
+    async def test_many_connectors_may_make_it_at_once(self, elasticsearch_url, index, documents):
+        sinks = [ElasticSink(elasticsearch_url, index) for _ in range(8)]
+        try:
+            outcomes = await asyncio.gather(*(sink.write([request("a")]) for sink in sinks))
+        finally:
+            await asyncio.gather(*(sink.aclose() for sink in sinks))
+        assert outcomes == [[]] * 8
+        assert set(documents()) == {"a"}
 
     async def test_two_connectors_may_write_the_same_at_once(
         self, elasticsearch_url, elastic, index, documents

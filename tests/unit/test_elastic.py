@@ -368,6 +368,67 @@ class TestTemplate:
             await sink.write([request("a")])
 
 
+class TestMakingTheIndex:
+    @pytest.fixture
+    def made(self, server):
+        """The requests that make the index are answered as told; return how many there were."""
+
+        def made(*answer):
+            def answers(method, path, body):
+                return answer if path == "/decoy-log" else well(method, path, body)
+
+            server.answer = answers
+            return lambda: [(m, p) for m, p, *_ in server.seen].count(("PUT", "/decoy-log"))
+
+        return made
+
+    async def test_it_is_there_before_the_first_record(self, server, sink, made):
+        count = made(200, {"acknowledged": True})
+        for _ in range(2):
+            assert await sink.write([]) == []
+        assert count() == 1
+        assert len(server.templates) == 1
+
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_without_the_right_to_it_the_first_record_makes_it(
+        self, server, sink, made, caplog, status
+    ):
+        caplog.set_level(logging.DEBUG)
+        count = made(status, failure("security_exception"))
+        assert await sink.write([request("a")]) == []
+        assert (count(), len(server.bulks)) == (1, 1)
+        told = [each for each in caplog.records if "the first record makes" in each.message]
+        assert [each.levelno for each in told] == [logging.DEBUG]
+
+    async def test_another_may_make_it_meanwhile(self, sink, made):
+        count = made(400, failure("resource_already_exists_exception"))
+        assert await sink.write([request("a")]) == []
+        assert count() == 1
+
+    @pytest.mark.parametrize(
+        ("status", "kind"),
+        [(400, "validation_exception"), (400, "invalid_index_name_exception"), (503, "busy")],
+    )
+    async def test_what_else_it_says_is_waited_for(self, server, sink, made, status, kind):
+        made(status, failure(kind))
+        with pytest.raises(SinkUnavailable, match=kind):
+            await sink.write([request("a")])
+        assert server.bulks == []
+
+    async def test_one_that_is_there_is_not_made(self, server, sink):
+        server.answer = on_template(200, {"acknowledged": True}, properties=PROPERTIES)
+        await sink.write([])
+        assert [path for _, path, *_ in server.seen if path == "/decoy-log"] == []
+
+    async def test_with_a_period_none_is(self, server):
+        sink = ElasticSink(server.url, "decoy-log", period="day")
+        await sink.write([])
+        await sink.aclose()
+        assert {(m, p.split("/")[1]) for m, p, *_ in server.seen} == {
+            ("GET", "decoy-log"), ("PUT", "_index_template"),
+        }  # fmt: skip
+
+
 class TestFieldsOfAnIndexThatIsThere:
     async def test_those_it_lacks_are_added_once(self, server, sink, caplog):
         caplog.set_level(logging.INFO)

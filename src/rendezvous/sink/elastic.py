@@ -54,6 +54,8 @@ _MENDABLE = {"index_closed_exception", "validation_exception", "invalid_alias_na
 """Errors that come as 400 and are not the document's fault. The second says that the cluster has as
 many indices as it may, the third that an index has the name which is to be the alias."""
 
+_ALREADY_THERE = "resource_already_exists_exception"
+
 _MANY_INDICES = "no write index is defined for alias"
 """How an error begins that is not the document's fault either; its type says nothing."""
 
@@ -61,11 +63,15 @@ _MANY_INDICES = "no write index is defined for alias"
 class ElasticSink(Sink):
     """Stores records in one index, whose template it installs with its first write.
 
+    It makes the index then, too, where it may: who searches it finds its fields though there is no
+    record yet. Without that right, and with a period, the first record makes it.
+
     Args:
         url: ``http://host:port`` or ``https://host:port``; may hold ``user:password@``.
         index: The index; with a period, the alias of the dated ones.
         api_key: Where security is on. It needs ``create_doc``, ``auto_configure`` and
-            ``view_index_metadata`` on the index and ``manage_index_templates``; with the index
+            ``view_index_metadata`` on the index and ``manage_index_templates``, and
+            ``create_index`` to make an index that has no record yet; with the index
             made beforehand, ``create_doc`` and ``view_index_metadata`` are enough. To give an
             index of an earlier version the new fields it needs ``manage`` on it. With a period
             the index is ``<index>*``.
@@ -120,7 +126,7 @@ class ElasticSink(Sink):
             await client.close()
 
     async def _prepare(self, client: AsyncElasticsearch) -> None:
-        """Install the template, and give indices that are there the fields that they lack."""
+        """Install the template, give indices that are there the fields that they lack; make one."""
         present = await self._mappings(client)
         self._check_kind(present)
         try:
@@ -133,6 +139,18 @@ class ElasticSink(Sink):
             log.info("index %s is there; its template is left to who may change it", self._index)
         for name, properties in present.items():
             await self._add_fields(client, name, lacking(properties))
+        if self._period == "none" and not present:
+            await self._make_index(client)
+
+    async def _make_index(self, client: AsyncElasticsearch) -> None:
+        """Make the index, of its template, unless another has made it meanwhile."""
+        try:
+            await client.indices.create(index=self._index)
+        except ApiError as error:
+            if error.status_code in FORBIDDEN:
+                log.debug("%s; the first record makes the index", self._said(error))
+            elif error.message != _ALREADY_THERE:
+                raise
 
     def _check_kind(self, present: Collection[str]) -> None:
         """Refuse to write into an alias as if it were an index, or to make one of an index."""
