@@ -21,7 +21,8 @@ NO_BUS = "memory://"
 def main() -> None:
     settings = read(PruneSettings)
 
-    def build(bus: Bus, metrics: Metrics) -> Run:  # noqa: ARG001 - what every service is given
+    def build(bus: Bus, metrics: Metrics) -> Run:  # noqa: ARG001 - it has no use for a bus
+        metrics.reading("prune", (), now=True)  # no topics to wait for: ready while it lives
         return Pruner(
             url=settings.elasticsearch,
             names=settings.index,

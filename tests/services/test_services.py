@@ -161,16 +161,8 @@ class TestWrongSettings:
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("module", OTHERS)
-class TestTheBusIsAway:
-    def test_it_keeps_trying(self, system, module):
-        assert until(lambda: system[module].log().count("begins again") >= 2)
-        assert system[module].running.poll() is None
-
-    def test_it_serves_its_metrics(self, system, module):
-        port = system[module].env["RENDEZVOUS_METRICS_PORT"]
-        assert until(lambda: answers(f"http://127.0.0.1:{port}/metrics"))
-
+@pytest.mark.parametrize("module", [module for module in OTHERS if module in ON_A_BUS])
+class TestWhatReads:
     def test_it_lives_and_is_not_ready_and_says_what_is_missing(self, system, module):
         port = system[module].env["RENDEZVOUS_METRICS_PORT"]
         assert until(lambda: answers(f"http://127.0.0.1:{port}/healthz"))
@@ -184,6 +176,27 @@ class TestTheBusIsAway:
         done = run(["-S", "services/probe.py"], RENDEZVOUS_METRICS_PORT=port)
         assert (done.returncode, done.stderr) == (1, "")
         assert "does not read" in done.stdout
+
+
+def test_the_prune_job_which_reads_nothing_is_ready_though_elasticsearch_is_away(system):
+    job = system["services.prune"]
+    port = job.env["RENDEZVOUS_METRICS_PORT"]
+    assert until(lambda: "begins again" in job.log())
+    ready = httpx.get(f"http://127.0.0.1:{port}/readyz")
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "missing": []})
+    done = run(["-S", "services/probe.py"], RENDEZVOUS_METRICS_PORT=port)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("module", OTHERS)
+class TestTheBusIsAway:
+    def test_it_keeps_trying(self, system, module):
+        assert until(lambda: system[module].log().count("begins again") >= 2)
+        assert system[module].running.poll() is None
+
+    def test_it_serves_its_metrics(self, system, module):
+        port = system[module].env["RENDEZVOUS_METRICS_PORT"]
+        assert until(lambda: answers(f"http://127.0.0.1:{port}/metrics"))
 
     def test_it_stops_in_seconds_with_exit_code_0(self, system, module):
         began = time.monotonic()
@@ -318,9 +331,12 @@ def test_the_originals_variables_name_the_bus(tmp_path):
 
 
 def test_the_prune_job_that_is_off_says_so_and_waits_until_it_is_stopped(tmp_path):
-    job = Process("prune", ["-m", "services.prune"], tmp_path, ROOT)
+    port = str(free_port())
+    env = {"RENDEZVOUS_METRICS_PORT": port}
+    job = Process("prune", ["-m", "services.prune"], tmp_path, ROOT, env)
     with running([job]):
         assert until(lambda: "pruning is off (RENDEZVOUS_KEEP_DAYS is 0)" in job.log())
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
         time.sleep(0.3)
         assert job.running.poll() is None
         assert job.stop() == 0
