@@ -212,13 +212,13 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def joined(bus, topic):
+async def joined(bus, name):
     """Join as services do, which begin again: this broker may just have been killed and started."""
     async with AsyncExitStack() as stack:
         async with asyncio.timeout(60):
             while True:
                 try:
-                    member = await stack.enter_async_context(bus.subscribe([topic], "g"))
+                    member = await stack.enter_async_context(bus.subscribe([name], "g"))
                     break
                 except BusUnavailable:
                     await asyncio.sleep(0.5)
