@@ -166,6 +166,8 @@ journalMaxGroupWaitMSec=0
 journalFlushWhenQueueEmpty=true
 managedLedgerNewEntriesCheckDelayInMillis=0
 managedLedgerCursorPositionFlushSeconds=1
+# Of messages that travelled together, what was acked does not come again with the others.
+acknowledgmentAtBatchIndexLevelEnabled=true
 
 # Nothing is lost: a topic outlives its clients, a message its readers; a full disk stops producers
 # instead of dropping what nobody has read yet.

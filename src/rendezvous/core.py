@@ -221,7 +221,7 @@ class Rendezvous:
         self._open[message_id] = entry  # before publishing: no score can come too early
         try:
             self._set_timer(entry, asked.budget)
-            published = self._bus.publish(asked.topic, request.encode(), key=message_id)
+            published = self._bus.publish(asked.topic, request.encode(), key=message_id, bulk=True)
             published.add_done_callback(partial(self._published, choice))
             verdict = await choice
             if isinstance(verdict, Exhausted) and not published.done():

@@ -164,7 +164,9 @@ class Settling:
         try:
             record = make_record(entry.endpoint, entry.decision, entry.mailbox, closed)
             self._observer.recorded(entry.endpoint, record)
-            published = self._bus.publish(self._topic, record.encode(), key=record.message_id)
+            published = self._bus.publish(
+                self._topic, record.encode(), key=record.message_id, bulk=True
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is costs its record, and is counted
             self._settled(entry.endpoint, error)
             return

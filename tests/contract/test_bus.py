@@ -229,7 +229,7 @@ async def joined(bus, name):
 @pytest.mark.timeout(180)
 async def test_a_killed_broker_costs_nothing_that_was_confirmed(broker, topic):  # noqa: F811
     bus = connect(broker.url)
-    confirmed, seen, stop = [], [], asyncio.Event()
+    under_way, confirmed, seen, stop = [], [], [], asyncio.Event()
 
     async def publishes():
         number = 0
@@ -239,6 +239,7 @@ async def test_a_killed_broker_costs_nothing_that_was_confirmed(broker, topic): 
             done.add_done_callback(
                 lambda done, payload=payload: done.exception() or confirmed.append(payload)
             )
+            under_way.append(done)
             number += 1
             await asyncio.sleep(0.002)
 
@@ -258,6 +259,7 @@ async def test_a_killed_broker_costs_nothing_that_was_confirmed(broker, topic): 
         await until(lambda: len(seen) > after + 1000)
         stop.set()
         await tasks[0]
+        await asyncio.gather(*under_way, return_exceptions=True)
         await until(lambda: set(confirmed) <= set(seen))
         tasks[1].cancel()
     await bus.aclose()

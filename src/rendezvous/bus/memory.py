@@ -147,8 +147,10 @@ class MemoryBus(Bus):
         *,
         key: str | None = None,
         properties: Mapping[str, str] | None = None,
+        bulk: bool = False,
     ) -> asyncio.Future[None]:
         """Put the message into the queue of every group of ``topic``, or of none if one is full."""
+        del bulk  # nothing travels
         done = asyncio.get_running_loop().create_future()
         if self.closed:
             done.set_exception(BusUnavailable("the memory bus is closed"))

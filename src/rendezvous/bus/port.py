@@ -80,8 +80,18 @@ class Bus(Protocol):
         *,
         key: str | None = None,
         properties: Mapping[str, str] | None = None,
+        bulk: bool = False,
     ) -> asyncio.Future[None]:
         """Start to publish, in the order of the calls, without waiting.
+
+        Args:
+            topic: The short name.
+            payload: The bytes.
+            key: What the message is about, or ``None``.
+            properties: Text properties.
+            bulk: Whether it may travel as one with others of its topic that are published at the
+                same time. That is far cheaper. But a member then gets them together, beyond its
+                ``prefetch`` too, and handing one back may bring back the others.
 
         Returns:
             A future, done when the bus has durably taken the message. It may be left unawaited

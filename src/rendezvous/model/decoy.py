@@ -59,7 +59,9 @@ class Decoy:
                 while not stop.is_set():
                     batch = await deliveries.receive(max_wait=STOP_CHECK)
                     published = [
-                        self.bus.publish(self.output, d.payload, key=d.key, properties=d.properties)
+                        self.bus.publish(
+                            self.output, d.payload, key=d.key, properties=d.properties, bulk=True
+                        )
                         for d in batch
                     ]
                     await settle(deliveries, batch, published, undertaker)

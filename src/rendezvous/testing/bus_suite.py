@@ -75,6 +75,26 @@ class BusSuite:
         assert (dict(full.properties), full.tries) == ({"why": "weil"}, 1)
         assert (empty.payload, empty.key, dict(empty.properties)) == (b"", None, {})
 
+    async def test_messages_in_bulk_come_in_order_and_what_is_acked_stays_away(
+        self, bus: Bus, topic: str
+    ) -> None:
+        sent = numbered(300)
+        async with bus.subscribe([topic], "g") as member:
+            await asyncio.gather(
+                *[bus.publish(topic, payload, key="k", bulk=True) for payload in sent],
+                bus.publish(topic, b"alone"),
+            )
+            got = await take(member, 301)
+            assert sorted(payloads(got)) == sorted([*sent, b"alone"])
+            await member.ack([each for each in got if each.payload != b"7"])
+            (handed_back,) = [each for each in got if each.payload == b"7"]
+            await member.nack(handed_back)
+            again = await member.receive(max_wait=WAIT)
+            assert b"7" in payloads(again)
+            await member.ack(again)
+        async with bus.subscribe([topic], "g") as successor:
+            assert list(await successor.receive(max_wait=1.0)) == []
+
     async def test_members_of_a_group_share_its_messages(self, bus: Bus, topic: str) -> None:
         async with bus.subscribe([topic], "g") as one, bus.subscribe([topic], "g") as other:
             members = (one, other)

@@ -16,7 +16,7 @@ import pulsar
 from rendezvous.bus.port import PREFETCH, Bus, Deliveries, Listening, Start
 from rendezvous.bus.pulsar.failures import failure
 from rendezvous.bus.pulsar.reading import CLOSE_SECONDS, Intake, Member
-from rendezvous.bus.pulsar.writing import Outcomes, Outlets
+from rendezvous.bus.pulsar.writing import Outgoing, Outlets, make_producer
 from rendezvous.errors import BusRefused, BusUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 OPERATION_SECONDS = 5  # also bounds how late a client notices that the broker is back
 REDELIVERY_MS = 200
-PENDING = 100_000
-"""Messages of a topic that wait for the broker, at most: minutes of an outage."""
 
 
 class PulsarBus(Bus):
@@ -54,7 +52,6 @@ class PulsarBus(Bus):
         self._prefix = f"persistent://{path[0]}/{path[1]}/"
         self._client: pulsar.Client | None = None
         self._close_at_exit: weakref.finalize[Any, Any] | None = None
-        self._outcomes: Outcomes | None = None
         self._outlets = Outlets(self._make_producer)
         self._under_way: set[asyncio.Future[None]] = set()
         self._intakes: set[Intake] = set()
@@ -68,28 +65,17 @@ class PulsarBus(Bus):
         *,
         key: str | None = None,
         properties: Mapping[str, str] | None = None,
+        bulk: bool = False,
     ) -> asyncio.Future[None]:
         """Hand the message to the client; it is sent again by itself after an outage."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._closed:
             done.set_exception(BusUnavailable("the bus is closed"))
             return done
-        outlet = self._outlets.of(topic)
         self._under_way.add(done)
         done.add_done_callback(self._under_way.discard)
-        told = partial(self._settled_by().put, done, outlet)
-        outlet.send(
-            lambda producer: producer.send_async(
-                payload, told, partition_key=key, properties=dict(properties or {}) or None
-            ),
-            done,
-        )
+        self._outlets.of(topic).send(Outgoing(payload, key, properties, bulk, done))
         return done
-
-    def _settled_by(self) -> Outcomes:
-        if self._outcomes is None:
-            self._outcomes = Outcomes(asyncio.get_running_loop(), self._outlets)
-        return self._outcomes
 
     def _connected(self) -> pulsar.Client:
         with self._connecting:
@@ -107,16 +93,7 @@ class PulsarBus(Bus):
             return self._client
 
     def _make_producer(self, topic: str) -> pulsar.Producer:
-        try:
-            return self._connected().create_producer(
-                self._prefix + topic,
-                send_timeout_millis=0,
-                max_pending_messages=PENDING,
-                block_if_queue_full=False,
-                batching_enabled=False,
-            )
-        except pulsar.PulsarException as error:
-            raise failure(f"publish to {topic}", type(error).__name__) from error
+        return make_producer(self._connected(), self._prefix + topic)
 
     @asynccontextmanager
     async def subscribe(
@@ -178,6 +155,7 @@ class PulsarBus(Bus):
                 initial_position=position.Earliest if start == "earliest" else position.Latest,
                 negative_ack_redelivery_delay_ms=REDELIVERY_MS,
                 receiver_queue_size=max(1, prefetch // 2 // len(names)),
+                batch_index_ack_enabled=True,  # of a batch, what was acked does not come again
             )
         except pulsar.PulsarException as error:
             what = f"subscribe to {', '.join(topics)} as {group}"

@@ -1,11 +1,19 @@
-"""From the loop to the broker."""
+"""From the loop to the broker.
+
+What costs is not the bytes but each journey: waking the client's thread, the broker, its disk and
+every reader. So messages of a topic travel in bursts. While one burst is under way, what is
+published waits, and goes as the next one (Nagle's rule, RFC 896): a lone message leaves at once,
+and the busier the topic, the larger its bursts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import pulsar
 
@@ -13,64 +21,204 @@ from rendezvous.bus.pulsar.failures import failure
 from rendezvous.errors import BusError, BusRefused, BusUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Send = Callable[[pulsar.Producer], None]
+    from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
 
+PENDING = 100_000
+"""Messages of a topic that wait for the broker, at most: minutes of an outage."""
+
+BURST = 1000
+"""Messages of a burst, at most."""
+
+BURST_BYTES = 128 * 1024
+"""Bytes of a burst, at most; a message that is larger by itself travels alone."""
+
 PRODUCERS = 100
 """Producers that are kept, about at most: what a message says may choose the topic."""
+
 PRODUCER_ENDED = frozenset({
     pulsar.Result.AlreadyClosed, pulsar.Result.ProducerFenced, pulsar.Result.TopicTerminated,
 })  # fmt: skip
 
 
-class Outlet:
-    """The one producer of a topic; what is published before it is open waits, in order."""
+class Outgoing(NamedTuple):
+    """A message, and the future that is done when the broker has stored it."""
 
-    def __init__(self, topic: str) -> None:
+    payload: bytes
+    key: str | None
+    properties: Mapping[str, str] | None
+    bulk: bool
+    done: asyncio.Future[None]
+
+
+Told = Callable[["Outlet", Sequence[pulsar.Result]], None]
+"""Takes the outcome of a burst, a result for each message; called by the client's thread."""
+
+
+def make_producer(client: pulsar.Client, topic: str) -> pulsar.Producer:
+    """Return a producer whose batches are the bursts: its own limits lie beyond theirs.
+
+    Blocks. Raises: BusError.
+    """
+    try:
+        return client.create_producer(
+            topic,
+            send_timeout_millis=0,  # it sends again for ever; a timeout's outcome is unknown
+            max_pending_messages=2 * BURST,
+            block_if_queue_full=False,
+            batching_enabled=True,
+            batching_max_messages=2 * BURST,
+            batching_max_allowed_size_in_bytes=8 * BURST_BYTES,
+            batching_max_publish_delay_ms=60_000,
+        )
+    except pulsar.PulsarException as error:
+        raise failure(f"publish to {topic.rpartition('/')[2]}", type(error).__name__) from error
+
+
+class Outlet:
+    """The one producer of a topic; what is published meanwhile waits, in order.
+
+    Args:
+        topic: The short name.
+        told: Is called with this outlet and what became of its burst.
+    """
+
+    def __init__(self, topic: str, told: Told) -> None:
         self.topic = topic
         self.producer: pulsar.Producer | None = None
-        self.waiting: list[tuple[Send, asyncio.Future[None]]] = []
-        self.under_way = 0
-        """Messages of which the broker has not yet said what became of them."""
+        self._told = told
+        self._waiting: deque[Outgoing] = deque()
+        self._under_way: Sequence[Outgoing] = ()
+        self._planned = False
 
     @property
     def idle(self) -> bool:
         """Whether it is open, and all that was published through it is settled."""
-        return self.producer is not None and not self.under_way
+        return self.producer is not None and not self._under_way and not self._waiting
 
-    def send(self, send: Send, done: asyncio.Future[None]) -> None:
-        """Send now, or when the producer is there."""
-        if self.producer is None:
-            self.waiting.append((send, done))
-        else:
-            self._try(send, self.producer, done)
+    def send(self, message: Outgoing) -> None:
+        """Send with the next burst."""
+        if len(self._waiting) >= PENDING:
+            full = f"publish to {self.topic}: {PENDING} messages wait for the broker"
+            fail(message.done, BusUnavailable(full))
+            return
+        try:
+            _check_text(message)
+        except (TypeError, ValueError, AttributeError) as error:  # half of a surrogate pair
+            refused = BusRefused(f"publish to {self.topic}: no such message can be: {error}")
+            fail(message.done, refused)
+            return
+        self._waiting.append(message)
+        self._plan()
 
     def opened(self, producer: pulsar.Producer) -> None:
         """Send what waited."""
         self.producer = producer
-        for send, done in self.waiting:
-            self._try(send, producer, done)
-        self.waiting.clear()
+        self._plan()
 
     def failed(self, error: BusError) -> None:
-        """Fail what waited."""
-        for _, done in self.waiting:
-            _fail(done, error)
-        self.waiting.clear()
+        """Fail what waits."""
+        while self._waiting:
+            fail(self._waiting.popleft().done, error)
 
-    def _try(self, send: Send, producer: pulsar.Producer, done: asyncio.Future[None]) -> None:
-        self.under_way += 1
+    def settle(self, results: Sequence[pulsar.Result]) -> None:
+        """Tell those who wait what became of the burst, and send the next one."""
+        burst, self._under_way = self._under_way, ()
+        again: list[Outgoing] = []
+        for message, result in zip(burst, results, strict=True):
+            if result == pulsar.Result.Ok:
+                if not message.done.done():
+                    message.done.set_result(None)
+                continue
+            error = failure(f"publish to {self.topic}", result.name)
+            if isinstance(error, BusRefused) and message.bulk and len(burst) > 1:
+                again.append(message)  # it may be for another of them
+            else:
+                fail(message.done, error)
+            if result in PRODUCER_ENDED:
+                self.failed(error)
+        self._waiting.extendleft(message._replace(bulk=False) for message in reversed(again))
+        self._plan()
+
+    def _plan(self) -> None:
+        """Send at the end of this turn of the loop: what it publishes goes together."""
+        if not self._planned and self._waiting and not self._under_way and self.producer:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._go)
+
+    def _go(self) -> None:
+        self._planned = False
+        if self._under_way or self.producer is None or not self._waiting:
+            return
+        burst = self._under_way = self._take()
         try:
-            send(producer)
-        except pulsar.PulsarException as error:
-            self.under_way -= 1
-            _fail(done, failure(f"publish to {self.topic}", type(error).__name__))
-        except (TypeError, ValueError) as error:  # half of a surrogate pair, for one
-            self.under_way -= 1
-            _fail(done, BusRefused(f"publish to {self.topic}: no such message can be: {error}"))
+            _send(self.producer, burst, partial(self._told, self))
+        except pulsar.PulsarException as error:  # of some of them the outcome is unknown
+            self._under_way = ()
+            unknown = BusUnavailable(f"publish to {self.topic}: {type(error).__name__}")
+            for message in burst:
+                fail(message.done, unknown)
+            self._plan()
+
+    def _take(self) -> list[Outgoing]:
+        """Return the next burst, of which all or none are in bulk."""
+        waiting = self._waiting
+        burst = [waiting.popleft()]
+        size = len(burst[0].payload)
+        while waiting and len(burst) < BURST and waiting[0].bulk == burst[0].bulk:
+            size += len(waiting[0].payload)
+            if size > BURST_BYTES:
+                break
+            burst.append(waiting.popleft())
+        return burst
+
+
+def _send(
+    producer: pulsar.Producer,
+    burst: Sequence[Outgoing],
+    told: Callable[[Sequence[pulsar.Result]], None],
+) -> None:
+    """Send a burst: in bulk as one batch, of which all is stored or nothing; or one by one."""
+    flush = producer._producer.flush_async  # noqa: SLF001 - the public one blocks
+    number = len(burst)
+    if burst[0].bulk and number > 1:
+        for message in burst:
+            _hand_over(producer, message, None)
+        flush(lambda result: told([result] * number))
+        return
+    results: dict[int, pulsar.Result] = {}
+
+    def one(place: int, result: pulsar.Result, _: object) -> None:
+        results[place] = result  # in any order: one that is too large is told at once
+        if len(results) == number:
+            told([results[place] for place in range(number)])
+
+    for place, message in enumerate(burst):
+        _hand_over(producer, message, partial(one, place))
+        flush(None)
+
+
+def _hand_over(
+    producer: pulsar.Producer,
+    message: Outgoing,
+    told: Callable[[pulsar.Result, pulsar.MessageId], None] | None,
+) -> None:
+    producer.send_async(
+        message.payload,
+        told,
+        partition_key=message.key,
+        properties=dict(message.properties) if message.properties else None,
+    )
+
+
+def _check_text(message: Outgoing) -> None:
+    """Raise ValueError, TypeError or AttributeError for what can not be written as UTF-8."""
+    if message.key:
+        message.key.encode()
+    for name, value in (message.properties or {}).items():
+        name.encode()
+        value.encode()
 
 
 class Outlets:
@@ -86,6 +234,7 @@ class Outlets:
     def __init__(self, make: Callable[[str], pulsar.Producer]) -> None:
         self._make = make
         self._outlets: dict[str, Outlet] = {}
+        self._outcomes: Outcomes | None = None
         self.changing: set[asyncio.Task[pulsar.Producer] | asyncio.Task[None]] = set()
         """What opens and closes producers at present."""
 
@@ -98,7 +247,9 @@ class Outlets:
         if outlet is not None:
             self._outlets[topic] = outlet
             return outlet
-        outlet = self._outlets[topic] = Outlet(topic)
+        if self._outcomes is None:
+            self._outcomes = Outcomes(asyncio.get_running_loop(), self._settled)
+        outlet = self._outlets[topic] = Outlet(topic, self._outcomes.put)
         opening = asyncio.create_task(asyncio.to_thread(self._make, topic))
         self.changing.add(opening)
 
@@ -114,6 +265,12 @@ class Outlets:
         opening.add_done_callback(opened)
         self.trim()
         return outlet
+
+    def _settled(self, outlet: Outlet, results: Sequence[pulsar.Result]) -> None:
+        if not PRODUCER_ENDED.isdisjoint(results):
+            self.drop(outlet)
+        outlet.settle(results)
+        self.trim()
 
     def drop(self, outlet: Outlet) -> None:
         """Let the next message of its topic make a new producer, if ``outlet`` is still the one."""
@@ -134,41 +291,32 @@ class Outlets:
 
 
 class Outcomes:
-    """Brings results of sends from the client's thread to the loop: one wake-up a burst."""
+    """Brings what became of bursts from the client's threads to the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, outlets: Outlets) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, settle: Told) -> None:
         self._loop = loop
-        self._outlets = outlets
-        self._waiting: deque[tuple[asyncio.Future[None], Outlet, pulsar.Result]] = deque()
+        self._settle = settle
+        self._waiting: deque[tuple[Outlet, Sequence[pulsar.Result]]] = deque()
         self._scheduled = False
 
-    def put(
-        self, done: asyncio.Future[None], outlet: Outlet, result: pulsar.Result, _id: object
-    ) -> None:
-        """Take a result; called by the client's thread, so it must not block nor raise."""
-        self._waiting.append((done, outlet, result))
+    def put(self, outlet: Outlet, results: Sequence[pulsar.Result]) -> None:
+        """Take results; called by the client's thread, so it must not block nor raise."""
+        self._waiting.append((outlet, results))
         if not self._scheduled:
             self._scheduled = True
             try:
-                self._loop.call_soon_threadsafe(self._settle)
+                self._loop.call_soon_threadsafe(self._drain)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 self._waiting.clear()
 
-    def _settle(self) -> None:
+    def _drain(self) -> None:
         self._scheduled = False
         while self._waiting:
-            done, outlet, result = self._waiting.popleft()
-            outlet.under_way -= 1  # also where the caller has cancelled, and so looks away
-            if result in PRODUCER_ENDED:
-                self._outlets.drop(outlet)
-            if result != pulsar.Result.Ok:
-                _fail(done, failure(f"publish to {outlet.topic}", result.name))
-            elif not done.done():
-                done.set_result(None)
-        self._outlets.trim()
+            self._settle(*self._waiting.popleft())
 
 
-def _fail(done: asyncio.Future[None], error: BusError) -> None:
+def fail(done: asyncio.Future[None], error: BusError) -> None:
+    """Put ``error`` into ``done``, unless the caller has cancelled it and so looks away."""
     if not done.done():
         done.set_exception(error)
 
