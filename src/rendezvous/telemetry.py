@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -25,6 +25,7 @@ DISTRIBUTION = "rendezvous-serving"
 MODELS_MOST = 200
 """Models that are counted apart; a sender that invents names must not fill the memory."""
 
+MetricT = TypeVar("MetricT", Counter, Histogram)
 LogFormat = Literal["text", "json"]
 _SECONDS = (
     0.0001,
@@ -94,7 +95,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        self._models: set[tuple[str, str]] = set()
+        self._models: dict[tuple[str, int], tuple[str, str]] = {}
+        self._children: dict[tuple[Any, ...], Any] = {}
         self._parts: dict[tuple[str, ...], bool] = {}  # group and topics -> whether it reads
         self._held: dict[tuple[str, ...], float] = {}  # group and topics -> since when
         self._declare_requests()
@@ -197,16 +199,25 @@ class Metrics:
     def decided(self, endpoint: Endpoint, decision: Decision) -> None:
         """Count a choice of the rendezvous server, or that nothing could be chosen."""
         outcome = "answered" if decision.score else "exhausted"
-        self._requests.labels(endpoint.name, outcome, decision.reason).inc()
-        self._duration.labels(endpoint.name).observe(decision.elapsed)
+        self._child(self._requests, endpoint.name, outcome, decision.reason).inc()
+        self._child(self._duration, endpoint.name).observe(decision.elapsed)
         if decision.elapsed > endpoint.deadline:
             self._misses.labels(endpoint.name).inc()
         if decision.score:
-            self._answers.labels(endpoint.name, *self._of(decision.score.model)).inc()
+            model = self._of(decision.score.model)
+            self._child(self._answers, endpoint.name, *model).inc()
 
     def arrived(self, score: Score, state: str) -> None:
         """Count a score that came to the rendezvous server."""
-        self._scores.labels(*self._of(score.model), state).inc()
+        self._child(self._scores, *self._of(score.model), state).inc()
+
+    def _child(self, metric: MetricT, *labels: str) -> MetricT:
+        """Return the metric of these labels; the library's own way costs more than the counting."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def ejected(self, endpoint: str, model: str, version: int) -> None:
         """Count a model that was taken out without having said goodbye."""
@@ -218,7 +229,7 @@ class Metrics:
             if score.agrees is not None:
                 model = self._named(score.model, score.version)
                 outcome = "agree" if score.agrees else "disagree"
-                self._comparisons.labels(endpoint.name, *model, outcome).inc()
+                self._child(self._comparisons, endpoint.name, *model, outcome).inc()
 
     def record_lost(self, endpoint: Endpoint) -> None:
         """Count a decision record that the bus did not take."""
@@ -229,11 +240,12 @@ class Metrics:
 
     def _named(self, name: str, version: int) -> tuple[str, str]:
         """Return the labels of a model; of too many, all later ones are counted as one."""
-        key = (name, str(version))
-        if key not in self._models and len(self._models) >= MODELS_MOST:
-            return ("other", "")
-        self._models.add(key)
-        return key
+        labels = self._models.get((name, version))
+        if labels is None:
+            if len(self._models) >= MODELS_MOST:
+                return ("other", "")
+            labels = self._models[name, version] = (name, str(version))
+        return labels
 
     def worked(self, model: str, version: int, outcome: str, number: int) -> None:
         """Count requests that a worker took."""

@@ -21,7 +21,8 @@ from rendezvous.contract import (
 )
 from rendezvous.core import Rendezvous
 from rendezvous.decision import Endpoint
-from rendezvous.frontend.app import Served, create_app
+from rendezvous.frontend.app import create_app
+from rendezvous.frontend.predictions import Served
 from rendezvous.policy import Newest
 from rendezvous.schema import InputField
 from rendezvous.telemetry import Metrics

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastapi_offline import FastAPIOffline
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 from starlette.responses import JSONResponse, Response
 
-from rendezvous.errors import BusError
-from rendezvous.frontend.answers import reply, sample, why_not
-from rendezvous.frontend.heads import HeadLimit
-from rendezvous.frontend.inputs import input_model, read_body, validate
-from rendezvous.frontend.problems import Problem, unprocessable
+from rendezvous.frontend.answers import sample
+from rendezvous.frontend.predictions import Predictions, Served, Shortcut
+from rendezvous.frontend.problems import Problem
 from rendezvous.telemetry import DISTRIBUTION
 
 if TYPE_CHECKING:
@@ -29,29 +23,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from rendezvous.core import Rendezvous
-    from rendezvous.decision import Endpoint
-    from rendezvous.schema import InputField
 
     Handle = Callable[[Request], Awaitable[Response]]
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """An endpoint as it is served over HTTP.
-
-    Attributes:
-        endpoint: The core's view of it.
-        fields: Its input's fields.
-        example: An input to show in the documentation.
-        compat: Answer 200 with an empty ``modelResult`` where nothing acceptable came, not 504.
-    """
-
-    endpoint: Endpoint
-    fields: Sequence[InputField]
-    example: Mapping[str, float] | None = None
-    compat: bool = False
 
 
 def create_app(
@@ -82,46 +55,39 @@ def create_app(
     app: FastAPI = FastAPIOffline(
         title="rendezvous", version=version(DISTRIBUTION), lifespan=lifespan, redoc_url=None
     )
-    app.add_middleware(HeadLimit)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts))
-    app.add_exception_handler(Problem, _as_problem)
     app.add_exception_handler(HTTPException, _as_problem)
-    app.add_exception_handler(ValidationError, _as_unprocessable)
-    app.add_exception_handler(BusError, _as_unavailable)
-    _add_predictions(app, rendezvous, served)
+    predictions = _predictions(rendezvous, served)
+    _describe(app, predictions)
     _add_operations(app, rendezvous, metrics)
+    app.middleware_stack = Shortcut(app.build_middleware_stack(), predictions, allowed_hosts)
     return app
 
 
-def _add_predictions(app: FastAPI, rendezvous: Rendezvous, served: Sequence[Served]) -> None:
-    routes: dict[str, Served] = {"/predict": served[0]}
-    routes |= {f"/endpoints/{each.endpoint.name}/predict": each for each in served}
-    for path, each in routes.items():
-        model = input_model(each.endpoint.name, each.fields)
-        # A plain route: FastAPI's own parsing answers 500 to NaN and echoes what it was sent.
+def _predictions(rendezvous: Rendezvous, served: Sequence[Served]) -> dict[str, Predictions]:
+    by_endpoint = {
+        f"/endpoints/{each.endpoint.name}/predict": Predictions(rendezvous, each) for each in served
+    }
+    return {"/predict": next(iter(by_endpoint.values())), **by_endpoint}
+
+
+def _describe(app: FastAPI, predictions: Mapping[str, Predictions]) -> None:
+    """Put predictions into the documentation; where they are not taken short, they go this way."""
+    for path, each in predictions.items():
         app.add_api_route(
             path,
-            _predict(rendezvous, each, model),
+            _as_route(each),
             methods=["POST"],
-            summary=f"Ask every model of {each.endpoint.name}",
-            openapi_extra=_described(model.model_json_schema(), each.example),
-            responses=_responses(each),
+            summary=f"Ask every model of {each.served.endpoint.name}",
+            openapi_extra=_described(each.model.model_json_schema(), each.served.example),
+            responses=_responses(each.served),
             operation_id=path.strip("/").replace("/", "_"),
         )
 
 
-def _predict(rendezvous: Rendezvous, each: Served, model: type[Any]) -> Handle:
+def _as_route(predictions: Predictions) -> Handle:
+    # A plain route: FastAPI's own parsing answers 500 to NaN and echoes what it was sent.
     async def predict(request: Request) -> Response:
-        model_input = validate(model, await read_body(request))
-        decision = await rendezvous.ask(each.endpoint.name, model_input)
-        if decision.score is None and not each.compat:
-            return Problem(  # not raised: where one is too late, many are, and at the same moment
-                HTTPStatus.GATEWAY_TIMEOUT,
-                f"no acceptable score within {each.endpoint.deadline * 1000:.0f} ms",
-                messageId=decision.request.message_id,
-                reasons=why_not(decision),
-            ).response()
-        return Response(reply(each.endpoint, decision), media_type="application/json")
+        return await predictions.respond(request.scope, request.receive)
 
     return predict
 
@@ -165,24 +131,9 @@ def missing_parts(
 
 
 async def _as_problem(_: Request, error: Exception) -> Response:
-    if isinstance(error, Problem):
-        return error.response()
     status = HTTPStatus(getattr(error, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR))
     headers = dict(getattr(error, "headers", None) or {})
     return Problem(status, status.description or status.phrase, headers=headers).response()
-
-
-async def _as_unprocessable(_: Request, error: Exception) -> Response:
-    return unprocessable(cast("ValidationError", error))
-
-
-async def _as_unavailable(_: Request, error: Exception) -> Response:
-    log.warning("a request could not be published: %s", error)
-    return Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "the bus did not take the request",
-        headers={"retry-after": "1"},
-    ).response()
 
 
 def _described(schema: dict[str, Any], example: Mapping[str, float] | None) -> dict[str, Any]:

@@ -20,6 +20,10 @@ UNFINISHED_MOST = 1024 * 1024
 """Bytes of a head that has no end yet; more than one read from a socket can be."""
 
 
+WHOLE = "rendezvous.whole"
+"""Key of a request's scope that is there when its body had come as a whole before it began."""
+
+
 class HeadLimit:
     """Answers 431 to a request whose path and headers are larger than 8 KiB in all."""
 
@@ -53,6 +57,7 @@ class PatientProtocol(HttpToolsProtocol):
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _in_head = False
     _unfinished = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,22 +66,35 @@ class PatientProtocol(HttpToolsProtocol):
         self._expect_head()
 
     def on_message_begin(self) -> None:
-        """Start to wait for the end of a head."""
+        """Take note that a head has begun."""
         super().on_message_begin()
-        self._expect_head()
+        self._forget_head()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         """Wait no more: from here on the body's own limits hold."""
-        self._forget_head()
+        self._in_head = False
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """Mark a request that needs no waiting for."""
+        super().on_message_complete()
+        self.scope[WHOLE] = True  # type: ignore[literal-required]  # ASGI lets a server add keys
+
     def data_received(self, data: bytes) -> None:
-        """Close on a head that has become too large without an end."""
+        """Wait for the end of a head that has none yet; close on one that has become too large.
+
+        Nearly every head comes as a whole: that one needs no timer.
+        """
         super().data_received(data)
-        if self._timer is not None:
-            self._unfinished += len(data)
-            if self._unfinished > UNFINISHED_MOST:
-                self.transport.abort()
+        if not self._in_head:
+            self._forget_head()
+            return
+        if self._timer is None:
+            self._expect_head()
+        self._unfinished += len(data)
+        if self._unfinished > UNFINISHED_MOST:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the timer."""
@@ -84,11 +102,10 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
-        self._forget_head()
-        self._unfinished = 0
         self._timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
     def _forget_head(self) -> None:
+        self._unfinished = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

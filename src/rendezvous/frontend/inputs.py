@@ -18,14 +18,14 @@ from pydantic import (
     create_model,
 )
 from pydantic_core import PydanticCustomError
-from starlette.requests import ClientDisconnect
 
+from rendezvous.frontend.heads import WHOLE
 from rendezvous.frontend.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from starlette.requests import Request
+    from starlette.types import Receive, Scope
 
     from rendezvous.schema import InputField
 
@@ -64,32 +64,33 @@ def _integer_schema(field: InputField) -> dict[str, Any]:
     return {"type": "integer", "minimum": field.minimum, "maximum": field.maximum}
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(scope: Scope, receive: Receive) -> bytes:
     """Return the body of a JSON request.
 
     Raises:
         Problem: 415 for another type, 413 for more than 64 KiB, 408 for a body that does not
             come within 10 s, 400 for one that ends too early.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    headers = dict(scope["headers"])
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind != b"application/json":
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "the body must be JSON: Content-Type: application/json",
         )
-    if _declared_length(request) > BODY_MOST:
+    if _declared_length(headers) > BODY_MOST:
         raise _too_large()
+    if WHOLE in scope:  # the common case, in which there is nothing to wait for
+        return await _read_at_most(receive, BODY_MOST)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await _read_at_most(request, BODY_MOST)
+            return await _read_at_most(receive, BODY_MOST)
     except TimeoutError:
         raise Problem(
             HTTPStatus.REQUEST_TIMEOUT,
             f"the body did not come within {BODY_SECONDS:.0f} s",
             headers={"connection": "close"},
         ) from None
-    except ClientDisconnect:  # nobody is there to read this, but it is no fault of ours either
-        raise Problem(HTTPStatus.BAD_REQUEST, "the body ended too early") from None
 
 
 def validate(model: type[BaseModel], body: bytes) -> dict[str, Any]:
@@ -111,20 +112,25 @@ def validate(model: type[BaseModel], body: bytes) -> dict[str, Any]:
         raise
 
 
-def _declared_length(request: Request) -> int:
+def _declared_length(headers: Mapping[bytes, bytes]) -> int:
     try:
-        return int(request.headers.get("content-length", "0"))
+        return int(headers.get(b"content-length", b"0"))
     except ValueError:
         raise Problem(HTTPStatus.BAD_REQUEST, "Content-Length is no number") from None
 
 
-async def _read_at_most(request: Request, most: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+async def _read_at_most(receive: Receive, most: int) -> bytes:
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":  # nobody reads this, but it is no fault of ours
+            raise Problem(HTTPStatus.BAD_REQUEST, "the body ended too early")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
         if len(body) > most:
             raise _too_large()
-    return bytes(body)
+    return body
 
 
 def _too_large() -> Problem:

@@ -14,8 +14,9 @@ import uvicorn
 
 from rendezvous.core import Rendezvous
 from rendezvous.errors import ConfigurationError
-from rendezvous.frontend.app import Served, create_app
+from rendezvous.frontend.app import create_app
 from rendezvous.frontend.heads import PatientProtocol
+from rendezvous.frontend.predictions import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +104,7 @@ def serve(
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nobody here asks who the client is
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=math.ceil(longest) + 1,
         )

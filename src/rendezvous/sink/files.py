@@ -15,12 +15,12 @@ the bus had not yet noted as acked: for Pulsar's defaults, up to about a minute'
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import os
 import sys
 import threading
 import uuid
-import zlib
 from collections import OrderedDict
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -58,9 +58,8 @@ REMEMBERED = 100_000
 """Ids of the newest records, which are not stored again."""
 
 LOCK = ".lock"
-_LEVEL = 6
-_GZIP = 31
-"""zlib's window bits for a gzip header and trailer."""
+_LEVEL = 3
+"""Of zlib: level 6 makes such lines a tenth smaller, for more than twice the work."""
 
 
 class FileSink(Sink):
@@ -229,16 +228,13 @@ def _read_ids(directory: Path, entries: Sequence[Entry]) -> _Ids:
 
 def _compress(path: Path, lines: Iterable[bytes]) -> tuple[int, str]:
     """Write the lines to a new file, durably; return its size and sha256."""
-    compressor = zlib.compressobj(_LEVEL, wbits=_GZIP)
-    checksum, size = sha256(), 0
+    content = gzip.compress(b"".join(line + b"\n" for line in lines), _LEVEL, mtime=0)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        for chunk in (*(compressor.compress(line + b"\n") for line in lines), compressor.flush()):
-            checksum.update(chunk)
-            size += file.write(chunk)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return size, checksum.hexdigest()
+    return len(content), sha256(content).hexdigest()
 
 
 def _make_directory(directory: Path) -> None:

@@ -73,13 +73,15 @@ class _Batch:
 
     records: dict[str, Record] = field(default_factory=dict)
     deliveries: dict[str, list[Delivery]] = field(default_factory=dict)
+    messages: int = 0
 
     def add(self, record: Record, delivery: Delivery) -> None:
         self.records.setdefault(record.id, record)
         self.deliveries.setdefault(record.id, []).append(delivery)
+        self.messages += 1
 
     def __len__(self) -> int:
-        return sum(map(len, self.deliveries.values()))
+        return self.messages
 
 
 @dataclass(slots=True)
