@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections import OrderedDict
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -131,7 +132,7 @@ class Rendezvous:
         self._settling = Settling(bus, decisions_topic, self._observer, clock)
         self._seen: dict[str, list[Mapping[Key, Candidate]]] = {}  # live models, and shadows
         self._open: dict[str, _Open] = {}
-        self._closed: dict[str, str] = {}  # ids of the last requests, and their endpoints
+        self._closed: OrderedDict[str, str] = OrderedDict()  # ids of the last, and endpoints
         self.listening = False
         """Whether scores and announcements are being read."""
         self.publishing = True
@@ -222,7 +223,10 @@ class Rendezvous:
         try:
             self._set_timer(entry, asked.budget)
             published = self._bus.publish(asked.topic, request.encode(), key=message_id, bulk=True)
-            published.add_done_callback(partial(self._published, choice))
+            if published.done():
+                self._published(choice, published)
+            else:
+                published.add_done_callback(partial(self._published, choice))
             verdict = await choice
             if isinstance(verdict, Exhausted) and not published.done():
                 self.publishing = False
@@ -339,7 +343,7 @@ class Rendezvous:
     def _remember(self, message_id: str, endpoint: str) -> None:
         self._closed[message_id] = endpoint
         if len(self._closed) > REMEMBERED:
-            del self._closed[next(iter(self._closed))]
+            self._closed.popitem(last=False)
 
     def _introduce(self, payload: bytes) -> None:
         announcement = decode_announcement(payload)

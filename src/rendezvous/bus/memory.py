@@ -10,8 +10,9 @@ import asyncio
 import uuid
 from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from rendezvous.bus.port import PREFETCH, Bus, Deliveries, Delivery, Listening, Start
 from rendezvous.errors import BusUnavailable
@@ -101,7 +102,8 @@ class _Member(Deliveries):
 
     async def nack(self, delivery: Delivery) -> None:
         if self._in_hand.pop(id(delivery), None) is not None:
-            self._queues[delivery.topic].put(replace(delivery, tries=delivery.tries + 1))
+            again = msgspec.structs.replace(delivery, tries=delivery.tries + 1)
+            self._queues[delivery.topic].put(again)
 
     def leave(self) -> None:
         """Give back what is still in hand, in its order and without counting a try."""
@@ -139,6 +141,7 @@ class MemoryBus(Bus):
         self._topics: dict[str, dict[str, _Queue]] = {}
         self.sleepers: set[asyncio.Future[None]] = set()
         self.closed = False
+        self._taken: asyncio.Future[None] | None = None  # one for all: it is done from the start
 
     def publish(
         self,
@@ -151,20 +154,19 @@ class MemoryBus(Bus):
     ) -> asyncio.Future[None]:
         """Put the message into the queue of every group of ``topic``, or of none if one is full."""
         del bulk  # nothing travels
-        done = asyncio.get_running_loop().create_future()
         if self.closed:
-            done.set_exception(BusUnavailable("the memory bus is closed"))
-            return done
+            return _failed("the memory bus is closed")
         queues = self._topics.get(topic, {})
         for group, queue in queues.items():
             if len(queue.waiting) >= self._limit:
                 full = f"{len(queue.waiting)} messages of {topic} wait for {group}"
-                done.set_exception(BusUnavailable(f"{full}: the memory bus takes no more of it"))
-                return done
+                return _failed(f"{full}: the memory bus takes no more of it")
         for queue in queues.values():
             queue.put(Delivery(topic, payload, key, properties or _NO_PROPERTIES))
-        done.set_result(None)
-        return done
+        if self._taken is None:
+            self._taken = asyncio.get_running_loop().create_future()
+            self._taken.set_result(None)
+        return self._taken
 
     @asynccontextmanager
     async def subscribe(
@@ -214,3 +216,9 @@ class MemoryBus(Bus):
         for sleeper in self.sleepers:
             if not sleeper.done():
                 sleeper.set_exception(BusUnavailable("the memory bus is closed"))
+
+
+def _failed(reason: str) -> asyncio.Future[None]:
+    failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    failed.set_exception(BusUnavailable(reason))
+    return failed

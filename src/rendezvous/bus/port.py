@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,8 +17,7 @@ PREFETCH = 1000
 """Messages that a member has ready beyond those in hand, where it does not say how many."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, eq=False):
     """One message. A member of a group calls exactly one of ``ack`` and ``nack`` with it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Delivery:
     topic: str
     payload: bytes
     key: str | None = None
-    properties: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = {}
     tries: int = 1
 
 

@@ -104,7 +104,7 @@ def validate(model: type[BaseModel], body: bytes) -> dict[str, Any]:
     if not json.detect_encoding(body).startswith("utf-8"):
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body must be UTF-8")
     try:
-        return dict(model.model_validate_json(body.removeprefix(BOM_UTF8)))
+        return vars(model.model_validate_json(body.removeprefix(BOM_UTF8)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 from collections import deque
-from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,7 @@ CLOSE_SECONDS = 5.0
 _PARTITION = re.compile(r"-partition-\d+$")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _PulsarDelivery(Delivery):
+class _PulsarDelivery(Delivery, frozen=True, eq=False):
     """A delivery that knows the vendor's message, to ack it."""
 
     message: Any = None
