@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import signal
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -138,10 +139,20 @@ def run_service(name: str, settings: Settings, build: Callable[[Bus, Metrics], R
     try:
         if settings.metrics_port:
             serve_pages(metrics, settings.metrics_host, settings.metrics_port)
-        asyncio.run(_until_stopped(name, settings, build, metrics))
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(_until_stopped(name, settings, build, metrics))
     except RendezvousError as error:
         log.error("%s stops: %s", name, error)  # noqa: TRY400 - an expected error needs no trace
         raise SystemExit(1) from error
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop, which costs half as much a wake-up, where there is one."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop  # noqa: PLC0415 - not to be had on Windows
+
+    return uvloop.new_event_loop()
 
 
 async def _until_stopped(

@@ -52,7 +52,7 @@ class Intake(Listening):
     ) -> None:
         self._source = source
         self._read_one = read
-        self._topics = topics
+        self._topics = dict(topics)
         self._loop = loop
         self._limit = limit
         self._waiting: deque[pulsar.Message] = deque()
@@ -123,7 +123,10 @@ class Intake(Listening):
         return batch
 
     def _delivery(self, message: pulsar.Message) -> Delivery:
-        topic = self._topics[_PARTITION.sub("", message.topic_name())]
+        name = message.topic_name()
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = self._topics[_PARTITION.sub("", name)]
         key, properties = _described(message, topic)
         return _PulsarDelivery(
             topic=topic,
