@@ -1,4 +1,4 @@
-"""``python -m bench``: p50, p99 and answers a second, all systems in one run, side by side."""
+"""``python -m bench``: capacity, latency, and what it takes; all systems in one run."""
 
 from __future__ import annotations
 
@@ -6,123 +6,186 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from bench import systems
-from bench.load import Figures, closed_loop, gateway_timeouts
-from bench.report import BASE, UNANSWERED, markdown, plot
-from bench.two_hops import round_trips
+from bench import backlog, goals, measure, systems
+from bench.goals import ELASTIC, EMBEDDED, PULSAR, TWO_HOPS
+from bench.load import crowd, paced
+from bench.questions import different
+from bench.replicas import shares
+from bench.report import BASE, Report, markdown, plot
+from bench.scoring import rows_per_second
+from bench.two_hops import paced_round_trips
+from deploy.servers.elasticsearch import Elasticsearch
 from deploy.servers.pulsar import Pulsar
 from rendezvous.testing.processes import running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-CLIENTS = (1, 16, 64)
-Load = dict[str, "Callable[[int, float], Figures]"]
+    from bench.systems import System
+
+CLIENTS = 64
+CROWD = 1000
+CROWD_SECONDS = 8.0
+DEADLINE_MS = 1000.0
+RATE = 100.0
 
 
 def main() -> None:
     """Measure and report."""
     options = _options()
-    with ExitStack() as stack:
-        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        print(f"starting the systems (logs in {logs}) ...", flush=True)
-        loads = _start(stack, logs)
-        results = _measure(loads, options.rounds, options.seconds)
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": ", ".join(
-            (platform.machine(), f"{os.cpu_count()} cores", f"Python {platform.python_version()}")
-        ),
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-        "results": results,
-    }
-    print(markdown(report))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        print(f"logs in {folder}", flush=True)
+        report = {**_about(options), **_run(Path(folder), options.rounds, options.seconds)}
+    print(f"took {time.monotonic() - began:.0f} s\n\n{markdown(report)}")
     if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        stem = options.output / f"{report['date'][:10]}-{report['commit']}"
-        stem.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        stem.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
-        plot(report, stem.with_suffix(".png"))
-        print(f"kept in {stem}.md, .json and .png")
+        keep(report, options.output)
+
+
+def keep(report: Report, folder: Path, suffix: str = "") -> None:
+    """Write the figures, the tables and the picture of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{report['date'][:10]}-{report['commit']}{suffix}"
+    Path(f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    Path(f"{stem}.md").write_text(markdown(report), encoding="utf-8")
+    plot(report, Path(f"{stem}.png"))
+    print(f"kept in {stem}.md, .json and .png")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="the median of so many is reported")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--output", type=Path, help="keep table, figures and plot in this folder")
     return parser.parse_args()
 
 
-def _start(stack: ExitStack, logs: Path) -> Load:
-    broker = Pulsar(logs / "pulsar")
-    broker.start()
-    stack.callback(broker.stop)
-    bare = stack.enter_context(systems.bare(logs))
-    embedded = stack.enter_context(systems.embedded(logs))
-    pulsar = stack.enter_context(systems.over_pulsar(logs, broker.url))
-    nobody = stack.enter_context(systems.unanswered(logs, broker.url))
-    echo = ["-m", "bench.two_hops", broker.url]
-    stack.enter_context(running([systems.process("echo", echo, logs)]))
+def _about(options: argparse.Namespace) -> Report:
     return {
-        BASE: lambda c, s: uvloop.run(closed_loop(bare, c, s)),
-        "rendezvous, embedded": lambda c, s: uvloop.run(closed_loop(embedded, c, s)),
-        "rendezvous, over Pulsar": lambda c, s: uvloop.run(closed_loop(pulsar, c, s)),
-        "bare bus, two hops over Pulsar": lambda c, s: round_trips(broker.url, c, s),
-        UNANSWERED: lambda c, s: uvloop.run(closed_loop(nobody, c, s, gateway_timeouts)),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": machine(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
     }
 
 
-def _measure(loads: Load, rounds: int, seconds: float) -> list[dict[str, object]]:
-    """Return a row for each system and number of clients: medians over the rounds."""
-    for name, load in loads.items():
-        print(f"warming up: {name}", flush=True)
-        load(16, max(3.0, seconds))
-    seen: dict[tuple[str, int], list[Figures]] = {}
-    began = time.monotonic()
-    for turn in range(rounds):  # turn by turn, so that a slow minute hits all systems alike
-        for clients in CLIENTS:
-            for name, load in loads.items():
-                seen.setdefault((name, clients), []).append(load(clients, seconds))
-        print(f"round {turn + 1} of {rounds}, {time.monotonic() - began:.0f} s", flush=True)
-    return [_row(name, clients, figures) for (name, clients), figures in seen.items()]
-
-
-def _row(name: str, clients: int, figures: list[Figures]) -> dict[str, object]:
-    def median(of: Callable[[Figures], float]) -> float:
-        return round(statistics.median(of(each) for each in figures), 3)
-
-    return {
-        "system": name,
-        "clients": clients,
-        "answers_per_second": median(lambda f: f.rate),
-        "p50_ms": median(lambda f: f.percentile(0.50)),
-        "p99_ms": median(lambda f: f.percentile(0.99)),
-        "wrong": sum(f.wrong for f in figures),
-        "empty": sum(f.empty for f in figures),
-        "failed": sum(f.failed for f in figures),
-    }
-
-
-def _commit() -> str:
+def commit() -> str:
+    """Return the short name of the commit that is measured; ``-dirty`` where files differ."""
     asked = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
+        ["git", "describe", "--always", "--dirty"],
         cwd=systems.ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     return asked.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """Return what the figures depend on."""
+    parts = (platform.machine(), f"{os.cpu_count()} cores", f"Python {platform.python_version()}")
+    return ", ".join(parts)
+
+
+def _run(logs: Path, rounds: int, seconds: float) -> Report:
+    with ExitStack() as stack:
+        broker = Pulsar(logs / "pulsar")
+        broker.start()
+        stack.callback(broker.stop)
+        report = _systems(logs, broker, rounds, seconds)
+        elastic = Elasticsearch(logs / "elasticsearch")
+        stack.callback(elastic.remove)
+        _with_elasticsearch(report, logs, broker, elastic, rounds, seconds)
+        _parts(report, logs, broker, elastic)
+    return report
+
+
+def _systems(logs: Path, broker: Pulsar, rounds: int, seconds: float) -> Report:
+    """Measure the systems side by side, each with its processes."""
+    print("capacity and latency", flush=True)
+    with ExitStack() as stack:
+        compared = {
+            BASE: stack.enter_context(systems.bare(logs)),
+            EMBEDDED: stack.enter_context(systems.embedded(logs)),
+            PULSAR: stack.enter_context(systems.over_pulsar(logs, broker.url, _pid(broker))),
+        }
+        echo = systems.process("echo", ["-m", "bench.two_hops", broker.url], logs)
+        stack.enter_context(running([echo]))
+        measure.warm_up(compared)
+        measure.warm_up({PULSAR: compared[PULSAR]}, 3 * measure.WARM_UP)
+        capacity, uses = measure.capacity(compared, BASE, CLIENTS, rounds, seconds)
+        latency = _latency(compared[PULSAR], broker, rounds, seconds)
+        print(f"{CROWD} clients", flush=True)
+        port = compared[PULSAR].port
+        history = uvloop.run(crowd(port, CROWD, CROWD_SECONDS, different(20 * CROWD)))
+    crowded = history.figures(CROWD_SECONDS)
+    found = [
+        *goals.ratios(capacity),
+        *goals.latencies(latency),
+        *goals.crowded(crowded, CROWD, DEADLINE_MS),
+    ]
+    return {"goals": found, "capacity": capacity, "latency": latency, "uses": uses}
+
+
+def _latency(system: System, broker: Pulsar, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    print("  open loop", flush=True)
+    return measure.latency(
+        {
+            TWO_HOPS: lambda: paced_round_trips(broker.url, RATE, seconds).figures(seconds),
+            PULSAR: lambda: uvloop.run(paced(system.port, RATE, seconds)).figures(seconds),
+        },
+        rounds,
+    )
+
+
+def _with_elasticsearch(
+    report: Report, logs: Path, broker: Pulsar, elastic: Elasticsearch, rounds: int, seconds: float
+) -> None:
+    """Measure the whole with Elasticsearch on the same machine."""
+    print("with Elasticsearch", flush=True)
+    elastic.start()
+    with ExitStack() as stack:
+        bare = stack.enter_context(systems.bare(logs))
+        pulsar = stack.enter_context(systems.over_pulsar(logs, broker.url, _pid(broker)))
+        connectors = [
+            systems.elasticsearch_connector(f"Elasticsearch connector, {what}", topic, elastic.url)
+            for what, topic in [("inputs", "decoy"), ("scores", "score")]
+        ]
+        pids = stack.enter_context(systems.services(connectors, broker.url, logs))
+        whole = systems.System(pulsar.port, {**pulsar.pids, **pids, "Elasticsearch": _pid(elastic)})
+        compared: Mapping[str, System] = {BASE: bare, ELASTIC: whole}
+        measure.warm_up(compared, 3 * measure.WARM_UP)
+        capacity, uses = measure.capacity(compared, BASE, CLIENTS, rounds, seconds)
+    report["goals"] += goals.ratios(capacity)
+    report["capacity"] += capacity[1:]
+    report["uses"][ELASTIC] = uses[ELASTIC]
+
+
+def _parts(report: Report, logs: Path, broker: Pulsar, elastic: Elasticsearch) -> None:
+    """Measure the services alone."""
+    print("the services alone, from a backlog", flush=True)
+    report["goals"] += goals.parts(
+        rows_per_second(1.0),
+        backlog.worker(broker.url, logs, 30_000),
+        backlog.archive(broker.url, logs, 150_000),
+        backlog.index(broker.url, logs, 25_000, elastic.url),
+    )
+    report["goals"] += goals.memory(report["uses"])
+    report["goals"] += shares(broker.url, logs)
+
+
+def _pid(server: Pulsar | Elasticsearch) -> int:
+    if server.pid is None:
+        raise RuntimeError(f"{server.name} does not run")
+    return server.pid
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 -- Closed loop: every connection sends the next request when its answer is there, and each answer's
--- body is looked at. BENCH_BODIES names a file: for each request one line with its body, then the
--- texts that must all be in the answer to it, parted by tabs.
+-- body is looked at. BENCH_EXCHANGES names a file: for each request one line with its body, then the
+-- texts that must all be in the answer to it and not in another's, parted by tabs. wrk does not say
+-- to which request an answer belongs: one that fits any of them is right.
 
-local bodies, marks, threads = {}, {}, {}
+local requests, marks, threads = {}, {}, {}
 
 function setup(thread)
   table.insert(threads, thread)
@@ -10,20 +11,19 @@ end
 
 function init()
   right, empty, wrong, failed, turn = 0, 0, 0, 0, 0
-  for line in io.lines(os.getenv("BENCH_BODIES")) do
+  for line in io.lines(os.getenv("BENCH_EXCHANGES")) do
     local parts = {}
     for part in line:gmatch("[^\t]+") do
       table.insert(parts, part)
     end
-    table.insert(bodies, wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, table.remove(parts, 1)))
+    table.insert(requests, wrk.format("POST", nil, { ["Content-Type"] = "application/json" }, table.remove(parts, 1)))
     table.insert(marks, parts)
-    _G["answers" .. #bodies] = 0
   end
 end
 
 function request()
-  turn = turn % #bodies + 1
-  return bodies[turn]
+  turn = turn % #requests + 1
+  return requests[turn]
 end
 
 local function fits(body, texts)
@@ -40,10 +40,9 @@ function response(status, _, body)
     failed = failed + 1
     return
   end
-  for number, texts in ipairs(marks) do
+  for _, texts in ipairs(marks) do
     if fits(body, texts) then
       right = right + 1
-      _G["answers" .. number] = _G["answers" .. number] + 1
       return
     end
   end
@@ -64,7 +63,7 @@ function done(summary, latency)
   local errors = summary.errors
   local broken = errors.connect + errors.read + errors.write + errors.timeout
   io.stderr:write(string.format(
-    '{"right":%d,"wrong":%d,"empty":%d,"failed":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"longest_ms":%f}\n',
+    '{"answers":%d,"wrong":%d,"empty":%d,"failed":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"longest_ms":%f}\n',
     sum.right, sum.wrong, sum.empty, sum.failed + broken, summary.duration / 1e6,
     latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency.max / 1e3))
 end

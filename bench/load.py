@@ -1,122 +1,184 @@
-"""A closed loop over HTTP: so many clients, each with one request at a time, every body checked."""
+"""Loads over HTTP of which every answer is checked against its own question.
+
+``paced`` is an open loop: requests are due at moments that do not depend on the answers, for
+latency. ``crowd`` is a closed loop: so many clients, each with one request at a time. For the
+highest rate there is ``bench.closed``, which costs the machine less.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-INPUTS = [
-    ({"sepalLength": 5.1, "sepalWidth": 3.5, "petalLength": 1.4, "petalWidth": 0.2}, 0),
-    ({"sepalLength": 6.0, "sepalWidth": 2.9, "petalLength": 4.5, "petalWidth": 1.5}, 1),
-    ({"sepalLength": 5.9, "sepalWidth": 3.0, "petalLength": 5.1, "petalWidth": 1.8}, 2),
-]
+from bench.history import Event, History, Verdict
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-@dataclass(slots=True)
-class Figures:
-    """What one run of the loop saw.
-
-    Attributes:
-        seconds: How long it ran.
-        latencies: Milliseconds of each right answer.
-        wrong: Answers with another label than the model gives for that input.
-        empty: Answers of status 200 without a result.
-        failed: Answers of another status, and broken connections.
-    """
-
-    seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)
-    wrong: int = 0
-    empty: int = 0
-    failed: int = 0
-
-    @property
-    def rate(self) -> float:
-        """Right answers a second."""
-        return len(self.latencies) / self.seconds if self.seconds else 0.0
-
-    def percentile(self, share: float) -> float:
-        """Return the latency in milliseconds that ``share`` of the answers did not exceed."""
-        if not self.latencies:
-            return float("nan")
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    Judge = Callable[["Question", int, bytes], Verdict]
 
 
-def request_bytes(port: int, body: dict[str, float]) -> bytes:
-    """Return a whole HTTP request."""
-    content = json.dumps(body).encode()
-    head = (
-        f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
-    return head.encode() + content
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An input, and the label that the production model gives it."""
+
+    body: dict[str, float]
+    label: int
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    status = int(head[9:12])
-    lower = head.lower()
-    start = lower.index(b"content-length:") + len(b"content-length:")
-    length = int(lower[start : lower.index(b"\r\n", start)])
-    return status, await reader.readexactly(length)
+def _question(
+    length: float, width: float, petal: float, petal_width: float, label: int
+) -> Question:
+    names = ("sepalLength", "sepalWidth", "petalLength", "petalWidth")
+    return Question(dict(zip(names, (length, width, petal, petal_width), strict=True)), label)
 
 
-async def _client(port: int, until: float, figures: Figures, offset: int, count: Count) -> None:
-    requests = [(request_bytes(port, body), label) for body, label in INPUTS]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    turn = offset
-    try:
-        while time.perf_counter() < until:
-            payload, label = requests[turn % len(requests)]
-            turn += 1
-            began = time.perf_counter()
-            writer.write(payload)
-            status, body = await _answer(reader)
-            took = (time.perf_counter() - began) * 1000.0
-            count(figures, status, body, label, took)
-    except (OSError, asyncio.IncompleteReadError):
-        figures.failed += 1
-    finally:
-        writer.close()
+QUESTIONS = (
+    _question(5.1, 3.5, 1.4, 0.2, 0),
+    _question(6.0, 2.9, 4.5, 1.5, 1),
+    _question(5.9, 3.0, 5.1, 1.8, 2),
+)
 
 
-Count = Callable[[Figures, int, bytes, int, float], None]
-
-
-def right_answers(figures: Figures, status: int, body: bytes, label: int, took: float) -> None:
-    """Count an answer, which should be the production model's for that very input."""
+def own_answer(question: Question, status: int, body: bytes) -> Verdict:
+    """Judge a rendezvous server's answer: it must be the production model's to this very input."""
     if status != 200:  # noqa: PLR2004 - the status of a good answer
-        figures.failed += 1
-        return
-    result = json.loads(body)["modelResult"]
+        return "failed"
+    answer = json.loads(body)
+    result = answer["modelResult"]
     if not result:
-        figures.empty += 1
-    elif result["result"] != label or result["modelName"] != "dt":
-        figures.wrong += 1
-    else:
-        figures.latencies.append(took)
+        return "empty"
+    right = result["result"] == question.label and result["modelName"] == "dt"
+    return "right" if right and answer["modelInput"] == question.body else "wrong"
 
 
-def gateway_timeouts(figures: Figures, status: int, _: bytes, __: int, took: float) -> None:
-    """Count an answer, which should say that nothing came in time."""
-    if status == 504:  # noqa: PLR2004 - the status of that
-        figures.latencies.append(took)
-    else:
-        figures.failed += 1
+def bare_answer(question: Question, status: int, body: bytes) -> Verdict:
+    """Judge an answer of the bare service, which does not repeat the input."""
+    if status != 200:  # noqa: PLR2004 - the status of a good answer
+        return "failed"
+    result: dict[str, Any] = json.loads(body)["modelResult"]
+    return "right" if result["result"] == question.label else "wrong"
 
 
-async def closed_loop(
-    port: int, clients: int, seconds: float, count: Count = right_answers
-) -> Figures:
-    """Load ``127.0.0.1:port`` with ``clients`` for ``seconds``; ``count`` judges each answer."""
-    figures = Figures()
+def gateway_timeout(_: Question, status: int, __: bytes) -> Verdict:
+    """Judge an answer that should say that nothing came in time."""
+    return "right" if status == 504 else "failed"  # noqa: PLR2004 - the status of that
+
+
+class Connection:
+    """A connection that is kept, with one request at a time."""
+
+    def __init__(
+        self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode()
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, port: int) -> Connection:
+        """Connect to this machine's ``port``."""
+        return cls(port, *await asyncio.open_connection("127.0.0.1", port))
+
+    async def ask(self, question: Question) -> tuple[int, bytes]:
+        """Return status and body of the answer."""
+        content = json.dumps(question.body).encode()
+        self._writer.write(
+            self._head
+            + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(content)
+            + content
+        )
+        head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        start = head.index(b"content-length:") + len(b"content-length:")
+        length = int(head[start : head.index(b"\r\n", start)])
+        return int(head[9:12]), await self._reader.readexactly(length)
+
+    def close(self) -> None:
+        """Let go."""
+        self._writer.close()
+
+
+async def _ask(
+    connection: Connection, question: Question, judge: Judge, due: float, history: History
+) -> bool:
+    """Ask, and note what came; return whether the connection can be used again."""
+    sent = time.perf_counter()
+    try:
+        status, body = await connection.ask(question)
+    except (OSError, asyncio.IncompleteReadError):
+        history.events.append(Event(due, sent, time.perf_counter(), "failed"))
+        return False
+    answered = time.perf_counter()
+    history.events.append(Event(due, sent, answered, judge(question, status, body)))
+    return True
+
+
+async def crowd(
+    port: int,
+    clients: int,
+    seconds: float,
+    questions: Sequence[Question] = QUESTIONS,
+    judge: Judge = own_answer,
+) -> History:
+    """Load with ``clients`` for ``seconds``; no two of them ask the same at the same time."""
+    history = History()
+    connections = [await Connection.open(port) for _ in range(clients)]
+    until = time.perf_counter() + seconds
+
+    async def client(number: int, connection: Connection) -> None:
+        turn = number
+        while (now := time.perf_counter()) < until:
+            question = questions[turn % len(questions)]
+            turn += clients
+            if not await _ask(connection, question, judge, now, history):
+                return
+
+    await asyncio.gather(*(client(n, c) for n, c in enumerate(connections)))
+    for connection in connections:
+        connection.close()
+    return history
+
+
+async def paced(
+    port: int,
+    rate: float,
+    seconds: float,
+    questions: Sequence[Question] = QUESTIONS,
+    judge: Judge = own_answer,
+) -> History:
+    """Load with ``rate`` requests a second, at moments of a Poisson process, for ``seconds``.
+
+    A request that finds no free connection opens one: nothing waits for an answer to be sent.
+    """
+    history = History()
+    free: list[Connection] = [await Connection.open(port) for _ in range(8)]
+    moments = poisson(rate, seconds)
     began = time.perf_counter()
-    await asyncio.gather(
-        *(_client(port, began + seconds, figures, offset, count) for offset in range(clients))
-    )
-    figures.seconds = time.perf_counter() - began
-    return figures
+
+    async def one(due: float, question: Question) -> None:
+        connection = free.pop() if free else await Connection.open(port)
+        if await _ask(connection, question, judge, due, history):
+            free.append(connection)
+
+    async with asyncio.TaskGroup() as group:
+        for number, moment in enumerate(moments):
+            await asyncio.sleep(max(0.0, began + moment - time.perf_counter()))
+            group.create_task(one(began + moment, questions[number % len(questions)]))
+    for connection in free:
+        connection.close()
+    return history
+
+
+def poisson(rate: float, seconds: float, seed: int = 1) -> list[float]:
+    """Return the moments, in seconds, at which independent users come; the same for a seed."""
+    chance = random.Random(seed)
+    moments: list[float] = []
+    moment = chance.expovariate(rate)
+    while moment < seconds:
+        moments.append(moment)
+        moment += chance.expovariate(rate)
+    return moments

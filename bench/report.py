@@ -1,4 +1,4 @@
-"""The table and the picture of a run."""
+"""The tables and the picture of a run."""
 
 from __future__ import annotations
 
@@ -9,65 +9,130 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from bench.systems import DEADLINE
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 BASE = "bare FastAPI + scikit-learn, one model"
-UNANSWERED = f"rendezvous, no model answers: 504 at {DEADLINE * 1000:.0f} ms"
+Report = dict[str, Any]
 
 
-def markdown(report: dict[str, Any]) -> str:
-    """Return the table; ``ratio`` is answers a second over those of the bare service."""
-    rows = [r for r in report["results"] if r["system"] != UNANSWERED]
-    base = {r["clients"]: r["answers_per_second"] for r in rows if r["system"] == BASE}
-    how = f"medians of {report['rounds']} rounds of {report['seconds']} s, closed loop"
-    lines = [
-        f"{report['date']}, commit {report['commit']}, {report['machine']}; {how}.",
-        "",
-        "| system | clients | answers/s | ratio | p50 ms | p99 ms | wrong | empty | failed |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for r in sorted(rows, key=lambda r: (r["clients"],)):
-        ratio = r["answers_per_second"] / base[r["clients"]]
-        lines.append(
-            f"| {r['system']} | {r['clients']} | {r['answers_per_second']:.0f} | {ratio:.2f} "
-            f"| {r['p50_ms']:.2f} | {r['p99_ms']:.2f} "
-            f"| {r['wrong']} | {r['empty']} | {r['failed']} |"
-        )
-    lines += [
-        "",
-        f"The deadline, where no model answers: {DEADLINE * 1000:.0f} ms, as the client sees it.",
-        "",
-        "| clients | p50 ms | p99 ms | other answers |",
-        "| ---: | ---: | ---: | ---: |",
-    ]
-    lines += [
-        f"| {r['clients']} | {r['p50_ms']:.2f} | {r['p99_ms']:.2f} | {r['failed']} |"
-        for r in report["results"]
-        if r["system"] == UNANSWERED
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def plot(report: dict[str, Any], path: Path) -> None:
-    """Draw answers a second and latency against the number of clients."""
-    figure, (rates, latencies) = plt.subplots(1, 2, figsize=(11, 4))
-    systems = list(
-        dict.fromkeys(row["system"] for row in report["results"] if row["system"] != UNANSWERED)
+def markdown(report: Report) -> str:
+    """Return all tables of a run."""
+    how = (
+        f"medians of {report['rounds']} rounds of {report['seconds']:g} s where not said otherwise"
     )
-    for color, system in enumerate(systems):
-        rows = [row for row in report["results"] if row["system"] == system]
-        clients = [row["clients"] for row in rows]
-        style = {"marker": "o", "color": f"C{color}"}
-        rates.plot(clients, [r["answers_per_second"] for r in rows], label=system, **style)
-        latencies.plot(clients, [r["p50_ms"] for r in rows], **style)
-        latencies.plot(clients, [r["p99_ms"] for r in rows], linestyle="--", **style)
-    rates.set(xlabel="clients", ylabel="answers a second", xscale="log", ylim=(0, None))
-    latencies.set(xlabel="clients", ylabel="ms: p50 solid, p99 dashed", xscale="log", yscale="log")
-    rates.legend(fontsize="small")
+    parts = [
+        f"{report['date']}, commit {report['commit']}, {report['machine']}; {how}.",
+        _goals(report),
+        _capacity(report),
+        _latency(report),
+        _uses(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _goals(report: Report) -> str:
+    if not report.get("goals"):
+        return ""
+    rows = [
+        (g["figure"], g["goal"], g["measured"], "yes" if g["met"] else "**no**")
+        for g in report["goals"]
+    ]
+    return "## Goals\n\n" + _table(("figure", "goal", "measured", "met"), rows)
+
+
+def _capacity(report: Report) -> str:
+    rows = [
+        (
+            row["system"], f"{row['clients']}", f"{row['rate']:.0f}", f"{row['ratio']:.2f}",
+            f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}",
+            f"{row['wrong']}", f"{row['empty']}", f"{row['failed']}",
+        )
+        for row in report["capacity"]
+    ]  # fmt: skip
+    heads = (
+        "system", "clients", "answers/s", "ratio", "p50 ms", "p99 ms", "wrong", "empty", "failed",
+    )  # fmt: skip
+    text = "*ratio*: answers a second over those of the bare service, turn by turn in the same run."
+    return f"## Capacity: closed loop\n\n{_table(heads, rows)}\n\n{text}"
+
+
+def _latency(report: Report) -> str:
+    if not report.get("latency"):
+        return ""
+    rows = [
+        (
+            row["system"], f"{row['p50_ms']:.2f}", f"{row['p99_ms']:.2f}",
+            f"{row['wrong']}", f"{row['empty']}", f"{row['failed']}",
+        )
+        for row in report["latency"]
+    ]  # fmt: skip
+    heads = ("system", "p50 ms", "p99 ms", "wrong", "empty", "failed")
+    return "## Latency: open loop, 100 requests a second\n\n" + _table(heads, rows)
+
+
+def _uses(report: Report) -> str:
+    rows = [
+        (system, name, f"{used['cpu_us']:.0f}", f"{used['cores']:.2f}", f"{used['memory_mib']:.0f}")
+        for system, uses in report.get("uses", {}).items()
+        for name, used in uses.items()
+    ]
+    if not rows:
+        return ""
+    heads = ("system", "process", "CPU µs/answer", "cores", "resident MiB")
+    return "## What the processes take, in the same rounds\n\n" + _table(heads, rows)
+
+
+def plot(report: Report, path: Path) -> None:
+    """Draw answers a second, where the processor's time goes, and latency."""
+    figure, (rates, costs, latencies) = plt.subplots(1, 3, figsize=(16, 5))
+    _draw_rates(rates, report)
+    _draw_costs(costs, report)
+    _draw_latencies(latencies, report)
     figure.suptitle(f"{report['date'][:10]}, commit {report['commit']}, {report['machine']}")
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
+
+
+def _draw_rates(axes: Any, report: Report) -> None:
+    rows = report["capacity"][::-1]
+    names = [f"{row['system']}, {row['clients']} clients" for row in rows]
+    bars = axes.barh(
+        names,
+        [row["rate"] for row in rows],
+        color=["C0" if "rendezvous" in name else "C7" for name in names],
+    )
+    axes.bar_label(bars, [f" {row['ratio']:.2f} times" for row in rows])
+    axes.set(xlabel="answers a second", title="Capacity, and over the bare service")
+    axes.margins(x=0.15)
+
+
+def _draw_costs(axes: Any, report: Report) -> None:
+    names = list(report.get("uses", {}))
+    parts = list(dict.fromkeys(part for uses in report.get("uses", {}).values() for part in uses))
+    left = [0.0] * len(names)
+    for number, part in enumerate(parts):
+        widths = [report["uses"][name].get(part, {"cpu_us": 0.0})["cpu_us"] for name in names]
+        axes.barh(names, widths, left=left, label=part, color=plt.get_cmap("tab20")(number % 20))
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set(xlabel="CPU µs an answer", title="Where the processor's time goes")
+    if parts:
+        axes.legend(fontsize="small")
+
+
+def _draw_latencies(axes: Any, report: Report) -> None:
+    rows = report.get("latency", [])[::-1]
+    names = [row["system"] for row in rows]
+    places = range(len(rows))
+    axes.barh([p + 0.2 for p in places], [row["p50_ms"] for row in rows], 0.4, label="p50")
+    axes.barh([p - 0.2 for p in places], [row["p99_ms"] for row in rows], 0.4, label="p99")
+    axes.set_yticks(list(places), names)
+    axes.set(xlabel="ms", title="Latency at 100 requests a second, open loop")
+    axes.legend(fontsize="small")

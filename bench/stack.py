@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 
-from bench.load import closed_loop
+from bench.load import crowd
 
 PORT = 8000
 WARM_UP_SECONDS = 2.0
@@ -21,13 +21,13 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=10.0)
     args = parser.parse_args()
-    asyncio.run(closed_loop(PORT, 1, WARM_UP_SECONDS))
+    asyncio.run(crowd(PORT, 1, WARM_UP_SECONDS))
     print("clients  answers/s   p50 ms   p99 ms  wrong  empty  failed")
     for clients in args.clients:
-        seen = asyncio.run(closed_loop(PORT, clients, args.seconds))
+        seen = asyncio.run(crowd(PORT, clients, args.seconds)).figures(args.seconds)
         print(
-            f"{clients:7d}  {seen.rate:9.0f}  {seen.percentile(0.5):7.1f}"
-            f"  {seen.percentile(0.99):7.1f}  {seen.wrong:5d}  {seen.empty:5d}  {seen.failed:6d}"
+            f"{clients:7d}  {seen.rate:9.0f}  {seen.p50_ms:7.1f}"
+            f"  {seen.p99_ms:7.1f}  {seen.wrong:5d}  {seen.empty:5d}  {seen.failed:6d}"
         )
 
 

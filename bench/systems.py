@@ -1,17 +1,43 @@
-"""The systems that are measured: each starts its processes, is loaded, and stops them."""
+"""The systems that are measured: each starts its processes, and stops them at the end."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.closed import BARE, OWN, Exchange
 from rendezvous.testing.processes import Process, free_port, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system that runs.
+
+    Attributes:
+        port: Where it answers ``POST /predict``.
+        pids: Its processes, by the words for them in the report.
+        exchanges: What it is asked, and what must be in the answers.
+    """
+
+    port: int
+    pids: Mapping[str, int] = field(default_factory=dict)
+    exchanges: Sequence[Exchange] = OWN
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A service of ours that a system is made of."""
+
+    name: str
+    module: str
+    env: Mapping[str, str]
 
 
 def process(
@@ -22,18 +48,18 @@ def process(
 
 
 @contextmanager
-def bare(logs: Path) -> Iterator[int]:
+def bare(logs: Path) -> Iterator[System]:
     """A bare FastAPI service with one scikit-learn model."""
     port = free_port()
     arguments = ["-m", "uvicorn", "bench.bare:app", "--port", str(port), "--no-access-log"]
     service = process("bare", arguments, logs)
     with running([service]):
         service.wait_ready(f"http://127.0.0.1:{port}/openapi.json")
-        yield port
+        yield System(port, {"service": service.running.pid}, BARE)
 
 
 @contextmanager
-def embedded(logs: Path) -> Iterator[int]:
+def embedded(logs: Path) -> Iterator[System]:
     """Everything in one process on the memory bus: two models, decoy, archive files."""
     port = free_port()
     arguments = ["-m", "rendezvous.cli", "run", "--port", str(port)]
@@ -41,61 +67,74 @@ def embedded(logs: Path) -> Iterator[int]:
     service = process("embedded", arguments, logs)
     with running([service]):
         service.wait_ready(f"http://127.0.0.1:{port}/readyz")
-        yield port
+        yield System(port, {"everything": service.running.pid})
 
 
 @contextmanager
-def over_pulsar(logs: Path, url: str) -> Iterator[int]:
+def over_pulsar(logs: Path, broker: str, broker_pid: int) -> Iterator[System]:
     """Each service a process of its own, over Pulsar: front end, 2 models, decoy, 2 connectors."""
     port = free_port()
     config = logs / "rendezvous.yaml"
     config.write_text(_IRIS_ONLY, encoding="utf-8")
-    env = {"RENDEZVOUS_BUS": url}
-    parts: dict[str, tuple[str, dict[str, str]]] = {
-        "dt": ("services.model", {"RENDEZVOUS_BUNDLE": "models/dt/1"}),
-        "lr": ("services.model", {"RENDEZVOUS_BUNDLE": "models/lr/0", "RENDEZVOUS_ROLE": "canary"}),
-        "decoy": ("services.decoy", {}),
-        "logs": ("services.log_connector", _archive(logs, "decoy")),
-        "scores": ("services.log_connector", _archive(logs, "score")),
-    }
-    front = {**env, "RENDEZVOUS_PORT": str(port), "RENDEZVOUS_CONFIG": str(config)}
-    services = [
-        process(name, ["-m", m], logs, {**env, **more}) for name, (m, more) in parts.items()
+    front = {"RENDEZVOUS_PORT": str(port), "RENDEZVOUS_CONFIG": str(config)}
+    parts = [
+        model("model dt", "dt/1"),
+        model("model lr", "lr/0", RENDEZVOUS_ROLE="canary"),
+        Part("decoy", "services.decoy", {}),
+        log_connector("log connector, inputs", "decoy", logs),
+        log_connector("log connector, scores", "score", logs),
+        Part("front end", "services.front_end", front),
     ]
-    services.append(process("front", ["-m", "services.front_end"], logs, front))
-    with running(services):
-        services[-1].wait_ready(f"http://127.0.0.1:{port}/readyz")
-        yield port
+    with services(parts, broker, logs) as pids:
+        yield System(port, {**pids, "broker": broker_pid})
 
 
-DEADLINE = 0.1
+def model(name: str, bundle: str, **env: str) -> Part:
+    """Return the worker of one of the trained models."""
+    return Part(name, "services.model", {"RENDEZVOUS_BUNDLE": f"models/{bundle}", **env})
+
+
+def log_connector(name: str, topic: str, logs: Path) -> Part:
+    """Return a connector that archives a topic in files."""
+    folder = str(logs / f"archive-{topic}")
+    return Part(name, "services.log_connector", {**_reads(topic, "log"),
+        "RENDEZVOUS_OUTPUT_DIR": folder
+    })  # fmt: skip
+
+
+def elasticsearch_connector(name: str, topic: str, url: str) -> Part:
+    """Return a connector that archives a topic in Elasticsearch."""
+    return Part(name, "services.elasticsearch_connector", {**_reads(topic, "elasticsearch"),
+        "RENDEZVOUS_ELASTICSEARCH": url, "RENDEZVOUS_INDEX": f"{topic}-log"
+    })  # fmt: skip
+
+
+def _reads(topic: str, kind: str) -> dict[str, str]:
+    return {"RENDEZVOUS_TOPICS": topic, "RENDEZVOUS_GROUP": f"{kind}-{topic}"}
 
 
 @contextmanager
-def unanswered(logs: Path, url: str) -> Iterator[int]:
-    """A front end whose endpoint has no model, so that every request meets its deadline."""
-    port = free_port()
-    config = logs / "unanswered.yaml"
-    config.write_text(_IRIS_ONLY.replace("iris:", "nobody:"), encoding="utf-8")
-    env = {
-        "RENDEZVOUS_BUS": url,
-        "RENDEZVOUS_PORT": str(port),
-        "RENDEZVOUS_CONFIG": str(config),
-        "RENDEZVOUS_REPLY_TOPIC": "score-unanswered",
-        "RENDEZVOUS_DEADLINE": str(DEADLINE),
-    }
-    front = process("unanswered", ["-m", "services.front_end"], logs, env)
-    with running([front]):
-        front.wait_ready(f"http://127.0.0.1:{port}/healthz")
-        yield port
+def services(parts: Sequence[Part], broker: str, logs: Path) -> Iterator[dict[str, int]]:
+    """Run services over Pulsar, each ready before the next starts; yield their pids by name."""
+    with ExitStack() as stack:
+        pids = {}
+        for part in parts:
+            service = process(
+                part.name.replace(" ", "-"), ["-m", part.module], logs, _env(part, broker)
+            )
+            stack.enter_context(running([service]))
+            service.wait_ready(f"{_pages(service.env)}/readyz")
+            pids[part.name] = service.running.pid
+        yield pids
 
 
-def _archive(logs: Path, topic: str) -> dict[str, str]:
-    return {
-        "RENDEZVOUS_TOPICS": topic,
-        "RENDEZVOUS_GROUP": f"log-{topic}",
-        "RENDEZVOUS_OUTPUT_DIR": str(logs / f"archive-{topic}"),
-    }
+def _env(part: Part, broker: str) -> dict[str, str]:
+    pages = {} if "RENDEZVOUS_PORT" in part.env else {"RENDEZVOUS_METRICS_PORT": str(free_port())}
+    return {"RENDEZVOUS_BUS": broker, **pages, **part.env}
+
+
+def _pages(env: Mapping[str, str]) -> str:
+    return f"http://127.0.0.1:{env.get('RENDEZVOUS_METRICS_PORT') or env['RENDEZVOUS_PORT']}"
 
 
 _IRIS_ONLY = """

@@ -6,11 +6,18 @@ Run as a program it is the echo: ``python -m bench.two_hops URL``.
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pulsar
 
-from bench.load import Figures
+from bench.history import Event, Figures, History, summary
+from bench.load import poisson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 QUIET = pulsar.ConsoleLogger(pulsar.LoggerLevel.Error)
 PAYLOAD = b"x" * 300
@@ -33,40 +40,74 @@ def _sent(result: object, _: object) -> None:
         raise SystemExit(f"echo: {result}")
 
 
-def round_trips(url: str, in_flight: int, seconds: float) -> Figures:
-    """Keep ``in_flight`` messages under way for ``seconds``."""
+@contextmanager
+def _ends(url: str) -> Iterator[tuple[pulsar.Producer, pulsar.Consumer]]:
     client = pulsar.Client(url, logger=QUIET)
     try:
         consumer = client.subscribe("bench-out", "bench", consumer_type=pulsar.ConsumerType.Shared)
-        producer = client.create_producer("bench-in", batching_enabled=False)
-        return _measure(producer, consumer, in_flight, seconds)
+        yield client.create_producer("bench-in", batching_enabled=False), consumer
     finally:
         client.close()
 
 
-def _measure(
-    producer: pulsar.Producer, consumer: pulsar.Consumer, in_flight: int, seconds: float
-) -> Figures:
-    figures = Figures()
-    began = time.perf_counter()
-    sent = {}
-    number = 0
-    for number in range(in_flight):
-        sent[number] = time.perf_counter()
-        producer.send_async(number.to_bytes(8, "big") + PAYLOAD, _sent)
-    while (now := time.perf_counter()) < began + seconds or sent:
-        message = consumer.receive(10_000)
-        consumer.acknowledge(message)
-        started = sent.pop(int.from_bytes(message.data()[:8], "big"), None)
-        if started is None:
-            continue  # left from an earlier run
-        figures.latencies.append((time.perf_counter() - started) * 1000.0)
-        if now < began + seconds:
-            number += 1
+def _numbered(number: int) -> bytes:
+    return number.to_bytes(8, "big") + PAYLOAD
+
+
+def _number(message: pulsar.Message) -> int:
+    return int.from_bytes(message.data()[:8], "big")
+
+
+def round_trips(url: str, in_flight: int, seconds: float) -> Figures:
+    """Keep ``in_flight`` messages under way for ``seconds``: a closed loop."""
+    with _ends(url) as (producer, consumer):
+        began = time.perf_counter()
+        sent: dict[int, float] = {}
+        took: list[float] = []
+
+        def send() -> None:
+            number = len(took) + len(sent)
             sent[number] = time.perf_counter()
-            producer.send_async(number.to_bytes(8, "big") + PAYLOAD, _sent)
-    figures.seconds = time.perf_counter() - began
-    return figures
+            producer.send_async(_numbered(number), _sent)
+
+        for _ in range(in_flight):
+            send()
+        while sent:
+            message = consumer.receive(10_000)
+            consumer.acknowledge(message)
+            started = sent.pop(_number(message), None)
+            if started is None:
+                continue  # left from an earlier run
+            took.append((time.perf_counter() - started) * 1000.0)
+            if time.perf_counter() < began + seconds:
+                send()
+        return summary(took, time.perf_counter() - began)
+
+
+def paced_round_trips(url: str, rate: float, seconds: float) -> History:
+    """Send ``rate`` messages a second, at the moments of ``bench.load.paced``: an open loop."""
+    history = History()
+    moments = poisson(rate, seconds)
+    due: dict[int, float] = {}
+    with _ends(url) as (producer, consumer):
+
+        def hear() -> None:
+            while len(history.events) < len(moments):
+                message = consumer.receive(10_000)
+                consumer.acknowledge(message)
+                if (moment := due.pop(_number(message), None)) is not None:
+                    now = time.perf_counter()
+                    history.events.append(Event(moment, moment, now, "right"))
+
+        hearing = threading.Thread(target=hear)
+        hearing.start()
+        began = time.perf_counter()
+        for number, moment in enumerate(moments):
+            time.sleep(max(0.0, began + moment - time.perf_counter()))
+            due[number] = began + moment
+            producer.send_async(_numbered(number), _sent)
+        hearing.join()
+    return history
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ import os
 import sys
 import threading
 import uuid
-from collections import OrderedDict
+from collections import deque
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING
 
 from rendezvous.contract import one_line, record_id
@@ -176,19 +176,26 @@ class FileSink(Sink):
 
 
 class _Ids:
-    """The newest ids, at most ``REMEMBERED``."""
+    """The newest ids, at most ``REMEMBERED``, as digests of 128 bits: half the memory of texts."""
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._known: set[bytes] = set()
+        self._order: deque[bytes] = deque()
 
     def __contains__(self, record: str) -> bool:
-        return record in self._ids
+        return _digest(record) in self._known
 
     def add(self, ids: Iterable[str]) -> None:
-        for record in ids:
-            self._ids[record] = None
-        while len(self._ids) > REMEMBERED:
-            self._ids.popitem(last=False)
+        for digest in map(_digest, ids):
+            if digest not in self._known:
+                self._known.add(digest)
+                self._order.append(digest)
+        while len(self._order) > REMEMBERED:
+            self._known.remove(self._order.popleft())
+
+
+def _digest(record: str) -> bytes:
+    return blake2b(record.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _lines(batch: Sequence[Record], seen: _Ids) -> tuple[dict[str, bytes], list[Rejection]]:
