@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from rendezvous.bus.topics import DEAD_LETTER, kind
 from rendezvous.errors import BusRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rendezvous.bus.port import Bus, Deliveries, Delivery
 
@@ -20,22 +21,19 @@ KEEPER = "dead-letter"
 """The group for which the bus keeps dead letters until somebody reads them as its member."""
 
 
-_SUFFIX = "-dead-letter"
-
-
 def dead_letter_topic(topic: str) -> str:
     """Return the name of the topic that keeps what could not be used of ``topic``."""
-    return f"{topic}{_SUFFIX}"
+    return f"{topic}{DEAD_LETTER}"
 
 
 def keeps_dead_letters(topic: str) -> bool:
     """Return whether ``topic`` keeps what could not be used of another."""
-    return topic.endswith(_SUFFIX)
+    return topic.endswith(DEAD_LETTER)
 
 
 def origin(topic: str) -> str:
     """Return the topic whose dead letters ``topic`` keeps."""
-    return topic.removesuffix(_SUFFIX)
+    return topic.removesuffix(DEAD_LETTER)
 
 
 class Undertaker:
@@ -43,15 +41,18 @@ class Undertaker:
 
     A buried message keeps its bytes, key and properties; ``reason``, ``originTopic`` and
     ``tries`` are added to the properties. It is acked only after the dead-letter topic has it.
+    What came from a topic of a family is buried with the others of its kind.
 
     Args:
         bus: Carries the dead-letter topics.
-        buried: Is told the topic of each message that was buried.
+        buried: Is told of which kind each message was that was buried; mostly its topic.
+        topics: What is subscribed to; needed only where there are families among it.
     """
 
-    def __init__(self, bus: Bus, buried: Callable[[str], None]) -> None:
+    def __init__(self, bus: Bus, buried: Callable[[str], None], topics: Sequence[str] = ()) -> None:
         self._bus = bus
         self._buried = buried
+        self._topics = topics
         self._kept: set[str] = set()
 
     async def refuse(self, deliveries: Deliveries, delivery: Delivery, reason: str) -> None:
@@ -76,7 +77,8 @@ class Undertaker:
             "originTopic": delivery.topic,
             "tries": str(delivery.tries),
         }
-        topic = dead_letter_topic(delivery.topic)
+        of_kind = kind(delivery.topic, self._topics)
+        topic = dead_letter_topic(of_kind)
         try:
             await self._keep(topic)
             await self._bus.publish(
@@ -87,7 +89,7 @@ class Undertaker:
             await deliveries.nack(delivery)
             return False
         await deliveries.ack([delivery])
-        self._buried(delivery.topic)
+        self._buried(of_kind)
         log.warning("buried a message of %s: %s", delivery.topic, reason)
         return True
 

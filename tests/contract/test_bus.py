@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import httpx
 import pulsar
 import pytest
 from _pulsar import MessageBuilder
@@ -14,6 +15,7 @@ from _pulsar import MessageBuilder
 from rendezvous.bus.factory import connect
 from rendezvous.bus.memory import MemoryBus
 from rendezvous.bus.pulsar import writing
+from rendezvous.bus.topics import family
 from rendezvous.errors import BusRefused, BusUnavailable, ConfigurationError
 from rendezvous.testing.bus_suite import BusSuite, numbered, payloads, take, topic  # noqa: F401 - a fixture
 from rendezvous.testing.processes import free_port
@@ -268,6 +270,46 @@ async def test_a_killed_broker_costs_nothing_that_was_confirmed(broker, topic): 
 
 
 @pytest.mark.pulsar
+async def test_a_partitioned_topic_of_a_family_is_one_topic(broker, topic):  # noqa: F811
+    for name in (f"{topic}-a", f"{topic}-a-dead-letter"):
+        url = f"{broker.http_url}/admin/v2/persistent/public/default/{name}"
+        await asyncio.to_thread(partition, url, 3)
+    bus = connect(broker.url)
+    async with bus.subscribe([family(topic)], "g") as member:
+        for name in (f"{topic}-a", f"{topic}-a-dead-letter"):
+            await asyncio.gather(*[bus.publish(name, payload) for payload in numbered(30)])
+        got = await take(member, 31, 3.0)
+        assert sorted(payloads(got)) == sorted(numbered(30))
+        assert {delivery.topic for delivery in got} == {f"{topic}-a"}
+        await member.ack(got)
+    await bus.aclose()
+
+
+@pytest.mark.pulsar
+@pytest.mark.timeout(180)
+async def test_a_family_is_read_on_when_the_broker_was_killed(broker, topic):  # noqa: F811
+    bus = connect(broker.url)
+    async with bus.subscribe([topic, family(topic)], "g", start="earliest") as member:
+        names = [topic, f"{topic}-a"]
+        for name in names:
+            await bus.publish(name, b"before")
+        await member.ack(await take(member, 2))
+        await asyncio.to_thread(broker.kill9)
+        await asyncio.sleep(1)
+        await asyncio.to_thread(broker.start)
+        for name in [*names, f"{topic}-b"]:
+            await bus.publish(name, b"after")
+        came = set()
+        async with asyncio.timeout(60):
+            while len(came) < 3:
+                got = await member.receive()
+                came |= {delivery.topic for delivery in got if delivery.payload == b"after"}
+                await member.ack(got)
+    await bus.aclose()
+    assert came == {*names, f"{topic}-b"}
+
+
+@pytest.mark.pulsar
 @pytest.mark.timeout(180)
 async def test_a_stop_while_the_broker_is_dead_is_prompt(broker, topic):  # noqa: F811
     bus = connect(broker.url)
@@ -332,6 +374,13 @@ async def test_a_broker_that_is_away_is_unavailable_and_does_not_hold_up_the_end
 def test_a_wrong_url_is_a_clear_error(url):
     with pytest.raises(ConfigurationError, match="pulsar://"):
         connect(url)
+
+
+def partition(url, number):
+    """Make a topic of so many partitions."""
+    kind = {"content-type": "application/json"}
+    made = httpx.put(f"{url}/partitions", content=str(number), headers=kind)
+    assert made.status_code == 204
 
 
 def send_raw(url, topic, builder):  # noqa: F811

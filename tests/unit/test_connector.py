@@ -165,6 +165,18 @@ class TestBatches:
         assert 'rendezvous_archived_total{group="archive",topic="decoy"} 2.0' in text
         assert 'rendezvous_archived_total{group="archive",topic="score"} 1.0' in text
 
+    async def test_the_topics_of_a_family_are_counted_as_one(self, bus, shelf, make):
+        await join(bus, "score", "score-*")
+        metrics = Metrics()
+        for topic in ("score", "score-a-1", "score-a-2"):
+            await publish(bus, message(f"of {topic}"), b"poison", topic=topic)
+        async with running(make(topics=["score", "score-*"], observer=metrics)):
+            await until(lambda: len(shelf.ids) == 3)
+            await until(lambda: b'dlq_messages_total{topic="score"} 3.0' in metrics.text())
+            await until(lambda: bus.backlog("score-*", "archive") == 0)
+        assert b'archived_total{group="archive",topic="score"} 3.0' in metrics.text()
+        assert b'topic="score-' not in metrics.text()
+
     async def test_a_record_that_comes_twice_is_written_once_and_both_are_acked(
         self, bus, shelf, make
     ):

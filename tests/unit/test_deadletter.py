@@ -67,6 +67,29 @@ async def test_a_buried_message_keeps_what_it_was_and_says_why():
     }
 
 
+async def test_what_came_from_a_topic_of_a_family_is_buried_with_its_kind():
+    bus, buried = MemoryBus(), []
+    topics = ["score", "score-*"]
+    async with (
+        bus.subscribe(topics, "g") as reader,
+        bus.subscribe([dead_letter_topic("score")], "test") as letters,
+    ):
+        undertaker = Undertaker(bus, buried.append, topics)
+        for topic in ("score", "score-a-1", "score-b-2"):
+            bus.publish(topic, b"poison")
+            (delivery,) = await reader.receive(max_wait=1.0)
+            assert await undertaker.bury(reader, delivery, "nobody can read it")
+
+        came = await letters.receive(max_wait=1.0)
+
+    assert [letter.properties["originTopic"] for letter in came] == [
+        "score",
+        "score-a-1",
+        "score-b-2",
+    ]
+    assert buried == ["score"] * 3
+
+
 async def test_a_reason_of_any_length_is_cut():
     async with poisoned() as (undertaker, reader, letters, _):
         (delivery,) = await reader.receive()

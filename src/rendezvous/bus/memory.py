@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rendezvous.bus.port import PREFETCH, Bus, Deliveries, Delivery, Listening, Start
+from rendezvous.bus.topics import covers, is_family
 from rendezvous.errors import BusUnavailable
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ class _Queue:
 
 
 class _Member(Deliveries):
-    def __init__(self, bus: MemoryBus, queues: Mapping[str, _Queue]) -> None:
+    def __init__(self, bus: MemoryBus, queues: dict[str, _Queue]) -> None:
         self._bus = bus
         self._queues = queues
         self._in_hand: dict[int, Delivery] = {}
+        self._sleeper: asyncio.Future[None] | None = None
 
     async def receive(
         self, max_messages: int = 1000, max_wait: float | None = None
@@ -83,7 +85,7 @@ class _Member(Deliveries):
         """Return when something may be waiting on one of the queues."""
         if self._bus.closed:
             raise BusUnavailable("the memory bus is closed")
-        sleeper = asyncio.get_running_loop().create_future()
+        sleeper = self._sleeper = asyncio.get_running_loop().create_future()
         self._bus.sleepers.add(sleeper)
         for queue in self._queues.values():
             queue.sleepers.append(sleeper)
@@ -95,6 +97,12 @@ class _Member(Deliveries):
                 if sleeper in queue.sleepers:
                     queue.sleepers.remove(sleeper)
                 queue.wake()  # if this one was woken and is cancelled, the next shall go
+
+    def read_too(self, topic: str, queue: _Queue) -> None:
+        """Read a topic that has come to a family."""
+        self._queues[topic] = queue
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)  # and sleep again, on this queue too
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
@@ -139,6 +147,7 @@ class MemoryBus(Bus):
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._topics: dict[str, dict[str, _Queue]] = {}
+        self._families: dict[tuple[str, str], list[_Member]] = {}  # by family and group
         self.sleepers: set[asyncio.Future[None]] = set()
         self.closed = False
         self._taken: asyncio.Future[None] | None = None  # one for all: it is done from the start
@@ -156,7 +165,9 @@ class MemoryBus(Bus):
         del bulk  # nothing travels
         if self.closed:
             return _failed("the memory bus is closed")
-        queues = self._topics.get(topic, {})
+        queues = self._topics.get(topic)
+        if queues is None:
+            queues = self._met(topic)
         for group, queue in queues.items():
             if len(queue.waiting) >= self._limit:
                 full = f"{len(queue.waiting)} messages of {topic} wait for {group}"
@@ -185,15 +196,38 @@ class MemoryBus(Bus):
         del start, prefetch
         if self.closed:
             raise BusUnavailable("the memory bus is closed")
-        queues = {
-            topic: self._topics.setdefault(topic, {}).setdefault(group, _Queue())
-            for topic in topics
-        }
+        families = [topic for topic in topics if is_family(topic)]
+        names = [topic for topic in topics if not is_family(topic)]
+        names += [name for name in self._topics if any(covers(each, name) for each in families)]
+        queues = {}
+        for name in names:
+            if name not in self._topics:
+                self._topics[name] = self._met(name)
+            queues[name] = self._topics[name].setdefault(group, _Queue())
         member = _Member(self, queues)
+        for each in families:
+            self._families.setdefault((each, group), []).append(member)
         try:
             yield member
         finally:
+            for each in families:
+                self._families[each, group].remove(member)
             member.leave()
+
+    def _met(self, topic: str) -> dict[str, _Queue]:
+        """Return the groups of a topic that is new: those that read a family which it is of.
+
+        One that nobody reads is not kept: any message may name another return address.
+        """
+        groups: dict[str, _Queue] = {}
+        for (each, group), members in self._families.items():
+            if covers(each, topic):
+                queue = groups.setdefault(group, _Queue())
+                for member in members:
+                    member.read_too(topic, queue)
+        if groups:
+            self._topics[topic] = groups
+        return groups
 
     @asynccontextmanager
     async def listen(self, topic: str) -> AsyncIterator[Listening]:
@@ -206,9 +240,12 @@ class MemoryBus(Bus):
             self._topics.get(topic, {}).pop(group, None)
 
     def backlog(self, topic: str, group: str) -> int:
-        """Return how many messages wait for ``group`` on ``topic``, those in hand not counted."""
-        queue = self._topics.get(topic, {}).get(group)
-        return len(queue.waiting) if queue else 0
+        """Return how many messages wait for ``group`` on ``topic``, those in hand not counted.
+
+        Of a family it is the sum over its topics.
+        """
+        read = [groups for name, groups in self._topics.items() if covers(topic, name)]
+        return sum(len(groups[group].waiting) for groups in read if group in groups)
 
     async def aclose(self) -> None:
         """End every read; what waits is forgotten, for memory is all there is."""

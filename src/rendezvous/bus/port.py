@@ -21,7 +21,7 @@ class Delivery(msgspec.Struct, frozen=True, eq=False):
     """One message. A member of a group calls exactly one of ``ack`` and ``nack`` with it.
 
     Attributes:
-        topic: The short name under which the reader subscribed.
+        topic: The short name of the topic; of a family it is the one that the message came from.
         payload: The bytes, as they were published.
         key: The key it was published with, or ``None``.
         properties: Text properties it was published with.
@@ -114,13 +114,19 @@ class Bus(Protocol):
         keeps its place while it has no member; what a member had in hand when it left goes to
         the others, or waits.
 
+        A name that ends in ``-*`` stands for a family (`rendezvous.bus.topics`): every topic that
+        is called so, those that come later too, within seconds. One that comes while a member is
+        there is read from its beginning.
+
         Args:
-            topics: Short names of topics.
+            topics: Short names of topics, and of families.
             group: The group's name.
-            start: Where a *new* group begins; a bus without history begins at ``latest`` always.
+            start: Where a *new* group begins, and an old one on topics of a family that are new to
+                it; a bus without history begins at ``latest`` always.
             prefetch: How many messages the member may have ready beyond those in hand, about at
-                most and at least one. What one member has ready no other gets until it leaves: a
-                slow member wants few, one that archives what there is wants many.
+                most and at least one; of a family, for each of its topics. What one member has
+                ready no other gets until it leaves: a slow member wants few, one that archives
+                what there is wants many.
 
         Raises:
             BusError: The bus cannot be reached, or refuses.

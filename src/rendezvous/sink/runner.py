@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import stamina
 
+from rendezvous.bus.topics import kind
 from rendezvous.contract import record_id
 from rendezvous.deadletter import Undertaker, keeps_dead_letters
 from rendezvous.errors import ContractError, SinkUnavailable
@@ -48,7 +49,7 @@ class Observer(MembershipObserver, Protocol):
     """Who is told what happens, to count it."""
 
     def archived(self, group: str, topic: str, number: int) -> None:
-        """Take note of records of ``topic`` that are stored durably."""
+        """Take note of records of ``topic`` that are stored durably; of a family, its kind."""
 
     def retried(self, group: str) -> None:
         """Take note of a write that failed and is tried again."""
@@ -95,7 +96,7 @@ class Connector:
     Attributes:
         bus: Brings the messages.
         sink: Takes them; closed whenever ``run`` ends, and opened again by its next write.
-        topics: What is archived.
+        topics: What is archived; may name families of topics.
         group: The name under which the bus keeps the connector's place.
         threshold: Messages in a batch, at most.
         timeout: Seconds that the first message of a batch waits for others, at most.
@@ -129,7 +130,7 @@ class Connector:
             await self.sink.aclose()
 
     async def _read(self, reads: Callable[[], None], stop: asyncio.Event) -> None:
-        undertaker = Undertaker(self.bus, self.observer.buried)
+        undertaker = Undertaker(self.bus, self.observer.buried, self.topics)
         async with self.bus.subscribe(self.topics, self.group, start="earliest") as deliveries:
             await self._store((), stop)  # what is wrong with the sink shows at the start
             reads()
@@ -187,7 +188,7 @@ class Connector:
                 done += brought[1:]
             else:
                 done += brought
-                stored[batch.records[record].topic] += 1
+                stored[kind(batch.records[record].topic, self.topics)] += 1
         await deliveries.ack(done)
         for topic, number in stored.items():
             self.observer.archived(self.group, topic, number)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rendezvous.bus.topics import family
 from rendezvous.errors import BusUnavailable
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rendezvous.bus.port import Bus, Deliveries, Delivery
 
 WAIT = 10.0
+COMES = 3.0
+"""Seconds, more than a bus takes to find a topic that has come to a family."""
 
 
 async def publish(bus: Bus, topic: str, payloads: Sequence[bytes]) -> None:
@@ -128,6 +131,82 @@ class BusSuite:
             got = await take(member, 2)
             await member.ack(got)
         assert {(d.topic, d.payload) for d in got} == {(t, t.encode()) for t in topics}
+
+    async def test_one_who_reads_a_family_reads_each_topic_that_is_called_so_and_no_other(
+        self, bus: Bus, topic: str
+    ) -> None:
+        of_it = [f"{topic}-a", f"{topic}-b.1"]
+        others = [topic, f"{topic}board", f"{topic}-dead-letter", f"{topic}-a-dead-letter"]
+        for name in of_it:  # so that they are there, on any bus
+            async with bus.subscribe([name], "g"):
+                pass
+        async with bus.subscribe([family(topic)], "g") as member:
+            for name in [*others, *of_it]:
+                await publish(bus, name, [name.encode()])
+            got = await take(member, 2)
+            await member.ack(got)
+            assert {(d.topic, d.payload) for d in got} == {(t, t.encode()) for t in of_it}
+            assert list(await member.receive(max_wait=COMES)) == []
+
+    async def test_a_topic_that_comes_to_a_family_is_read_from_its_beginning(
+        self, bus: Bus, topic: str
+    ) -> None:
+        async with bus.subscribe([family(topic)], "g", start="latest") as member:
+            for name in (f"{topic}-a", f"{topic}-b"):
+                waiting = asyncio.create_task(take(member, 100))
+                await asyncio.sleep(0.05)
+                await publish(bus, name, numbered(100))
+                got = await waiting
+                assert payloads(got) == numbered(100)
+                assert {delivery.topic for delivery in got} == {name}
+                await member.ack(got)
+
+    async def test_one_member_may_read_a_topic_and_its_family(self, bus: Bus, topic: str) -> None:
+        topics = [topic, family(topic)]
+        async with (
+            bus.subscribe(topics, "g", start="earliest") as one,
+            bus.subscribe(topics, "g", start="earliest") as other,
+        ):
+            names = [topic, f"{topic}-a", f"{topic}-b"]
+            for name in names:
+                await publish(bus, name, numbered(50))
+            got: list[Delivery] = []
+            async with asyncio.timeout(WAIT):
+                while len(got) < 150:
+                    got += await one.receive(max_wait=0.1)
+                    got += await other.receive(max_wait=0.1)
+            assert list(await one.receive(max_wait=0.3)) == []
+        came = sorted((d.topic, d.payload) for d in got)
+        assert came == sorted((name, payload) for name in names for payload in numbered(50))
+
+    async def test_what_is_handed_back_to_a_family_comes_again_and_is_counted(
+        self, bus: Bus, topic: str
+    ) -> None:
+        async with bus.subscribe([family(topic)], "g", start="earliest") as member:
+            await publish(bus, f"{topic}-a", [b"good"])
+            await publish(bus, f"{topic}-b", [b"poison"])
+            for tries in (1, 2, 3):
+                batch = await take(member, 2 if tries == 1 else 1)
+                await member.ack([d for d in batch if d.payload == b"good"])
+                (poison,) = [d for d in batch if d.payload == b"poison"]
+                assert (poison.topic, poison.tries) == (f"{topic}-b", tries)
+                await member.nack(poison)
+            await member.ack(await take(member, 1))
+        async with bus.subscribe([family(topic)], "g", start="earliest") as member:
+            assert list(await member.receive(max_wait=1.0)) == []
+
+    async def test_a_group_that_reads_a_family_keeps_its_place_while_it_has_no_member(
+        self, bus: Bus, topic: str
+    ) -> None:
+        async with bus.subscribe([family(topic)], "g", start="earliest") as member:
+            await publish(bus, f"{topic}-a", [b"1", b"2", b"3"])
+            first = await take(member, 3)
+            await member.ack(first[:2])
+        await publish(bus, f"{topic}-a", [b"4"])
+        await publish(bus, f"{topic}-b", [b"5"])  # which was not there
+        async with bus.subscribe([family(topic)], "g", start="earliest") as member:
+            assert sorted(payloads(await take(member, 3))) == [b"3", b"4", b"5"]
+            assert list(await member.receive(max_wait=0.3)) == []
 
     async def test_a_batch_is_what_is_there_and_no_more(self, bus: Bus, topic: str) -> None:
         async with bus.subscribe([topic], "g") as member:

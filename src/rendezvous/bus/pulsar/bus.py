@@ -15,8 +15,10 @@ import pulsar
 
 from rendezvous.bus.port import PREFETCH, Bus, Deliveries, Listening, Start
 from rendezvous.bus.pulsar.failures import failure
+from rendezvous.bus.pulsar.families import ShortNames, discovering, join
 from rendezvous.bus.pulsar.reading import CLOSE_SECONDS, Intake, Member
 from rendezvous.bus.pulsar.writing import Outgoing, Outlets, make_producer
+from rendezvous.bus.topics import is_family
 from rendezvous.errors import BusRefused, BusUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
@@ -81,11 +83,13 @@ class PulsarBus(Bus):
         with self._connecting:
             if self._client is None:
                 try:
-                    self._client = pulsar.Client(
-                        self._service,
-                        operation_timeout_seconds=OPERATION_SECONDS,
-                        tls_validate_hostname=True,  # without TLS it has no effect
-                        logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+                    self._client = discovering(
+                        pulsar.Client(
+                            self._service,
+                            operation_timeout_seconds=OPERATION_SECONDS,
+                            tls_validate_hostname=True,  # without TLS it has no effect
+                            logger=pulsar.ConsoleLogger(pulsar.LoggerLevel.Error),
+                        )
                     )
                 except (pulsar.PulsarException, RuntimeError) as error:
                     raise BusRefused(f"{self._service}: {error}") from error
@@ -145,22 +149,28 @@ class PulsarBus(Bus):
         loop: asyncio.AbstractEventLoop,
     ) -> Member:
         # half is kept by the client, in a queue for each topic, and half by the intake
-        names = {self._prefix + topic: topic for topic in topics}
+        half = max(1, prefetch // 2)
         position = pulsar.InitialPosition
+        begin = position.Earliest if start == "earliest" else position.Latest
+        names = ShortNames(self._prefix, topics)
         try:
-            consumer = self._connected().subscribe(
-                list(names) if len(names) > 1 else next(iter(names)),
-                group,
+            subscribe = partial(
+                self._connected().subscribe,
+                subscription_name=group,
                 consumer_type=pulsar.ConsumerType.Shared,
-                initial_position=position.Earliest if start == "earliest" else position.Latest,
                 negative_ack_redelivery_delay_ms=REDELIVERY_MS,
-                receiver_queue_size=max(1, prefetch // 2 // len(names)),
+                receiver_queue_size=max(1, half // len(topics)),
                 batch_index_ack_enabled=True,  # of a batch, what was acked does not come again
             )
+            if any(map(is_family, topics)):
+                consumer = join(subscribe, self._prefix, topics, begin)
+            else:
+                each = list(names) if len(names) > 1 else next(iter(names))
+                consumer = subscribe(each, initial_position=begin)
         except pulsar.PulsarException as error:
             what = f"subscribe to {', '.join(topics)} as {group}"
             raise failure(what, type(error).__name__) from error
-        return Member(consumer, names, loop, max(1, prefetch // 2))
+        return Member(consumer, names, loop, half)
 
     def _attend(self, topic: str, loop: asyncio.AbstractEventLoop) -> Intake:
         name = self._prefix + topic
