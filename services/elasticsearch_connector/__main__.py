@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from rendezvous.errors import RendezvousError
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 def main() -> None:
     settings = read(ElasticsearchConnectorSettings)
     api_key = settings.api_key.get_secret_value() if settings.api_key else None
-    one_index = len(settings.index) == 1
-    topics = [settings.topics] if one_index else [(topic,) for topic in settings.topics]
+    topics_of: dict[str, list[str]] = {}
+    for topic, index in zip(settings.topics, cycle(settings.index), strict=False):
+        topics_of.setdefault(index, []).append(topic)
 
     def build(bus: Bus, metrics: Metrics) -> Run:
         return together(
@@ -33,13 +35,13 @@ def main() -> None:
                         api_key=api_key,
                         period=settings.index_period,
                     ),
-                    read_topics,
+                    topics,
                     group=settings.group or "elasticsearch-connector",
                     threshold=settings.threshold,
                     timeout=settings.timeout,
                     observer=metrics,
                 ).run
-                for index, read_topics in zip(settings.index, topics, strict=True)
+                for index, topics in topics_of.items()
             ]
         )
 

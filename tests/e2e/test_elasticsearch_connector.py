@@ -37,13 +37,13 @@ def connector(tmp_path, pulsar_url, elasticsearch_url, name):
 
     def make(*indices, **more):
         env = {
-            **more,
             "RENDEZVOUS_BUS": pulsar_url,
             "RENDEZVOUS_ELASTICSEARCH": elasticsearch_url,
             "RENDEZVOUS_GROUP": name,
             "RENDEZVOUS_TIMEOUT": "0.2",
             "RENDEZVOUS_TOPICS": f"{name}-decoy,{name}-score",
             "RENDEZVOUS_INDEX": ",".join(f"{name}-{index}" for index in indices),
+            **more,
         }
         return Process("elastic", ["-m", "services.elasticsearch_connector"], tmp_path, ROOT, env)
 
@@ -88,6 +88,23 @@ async def test_fills_an_index_for_each_topic(pulsar_url, elastic, connector, nam
         ids = {each.id for each in [*decoys, more]}
         assert holds(elastic, f"{name}-decoy-log", ids), process.log()
         assert holds(elastic, f"{name}-score-log", {each.id for each in scores}), process.log()
+
+
+async def test_fills_one_index_with_the_scores_of_all_front_ends(
+    pulsar_url, elastic, connector, name
+):
+    topics = f"{name}-decoy,{name}-score,{name}-score-*"
+    indices = ("decoy-log", "score-log", "score-log")
+    addresses = [f"{name}-score", f"{name}-score-a-1", f"{name}-score-a-2"]
+    with running([process := connector(*indices, RENDEZVOUS_TOPICS=topics)]):
+        await publish(pulsar_url, name, [request("r")], [])
+        bus = connect(pulsar_url)
+        for address in addresses:
+            await bus.publish(address, score(address, "dt", 1).payload)
+        await bus.aclose()
+        ids = {f"{address}:dt:1" for address in addresses}
+        assert holds(elastic, f"{name}-score-log", ids), process.log()
+        assert holds(elastic, f"{name}-decoy-log", {"r"}), process.log()
 
 
 async def test_keeps_a_record_of_each_topic_though_they_have_the_same_id(

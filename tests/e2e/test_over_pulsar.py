@@ -46,7 +46,11 @@ class System:
                 "logs", "log_connector", topics="decoy", output_dir=project / "logs", **archive
             ),
             "scores": service(
-                "scores", "log_connector", topics="score", output_dir=project / "scores", **archive
+                "scores",
+                "log_connector",
+                topics="score,score-*",
+                output_dir=project / "scores",
+                **archive,
             ),
             "decisions": service(
                 "decisions",
@@ -57,7 +61,11 @@ class System:
             ),
             "log-es": service("log-es", "elasticsearch_connector", topics="decoy", **elastic),
             "score-es": service(
-                "score-es", "elasticsearch_connector", topics="score", index="score-log", **elastic
+                "score-es",
+                "elasticsearch_connector",
+                topics="score,score-*",
+                index="score-log",
+                **elastic,
             ),
             "front": service(
                 "front", "front_end", port=self.port, config=config, deadline=DEADLINE
