@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+import sys
 
-from rendezvous.bus.factory import connect
 from rendezvous.configuration import load
 from rendezvous.errors import RendezvousError
-from rendezvous.frontend.server import make_rendezvous, serve
-from rendezvous.service import Fuse, supervise
+from rendezvous.listening import bind
 from rendezvous.settings import FrontEndSettings, read
-from rendezvous.telemetry import Metrics, configure_logging
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from rendezvous.telemetry import configure_logging
+from rendezvous.workers import Workers, place
 
 
 def main() -> None:
     settings = read(FrontEndSettings)
     configure_logging(settings.log_level, settings.log_format)
     configuration = load(settings.config)
-    bus = connect(settings.bus)
-    metrics = Metrics()
-    rendezvous = make_rendezvous(configuration, bus, settings, metrics)
-    fuse = Fuse()
+    here = place(sys.argv[1:])
+    if settings.workers == 1 or here is not None:
+        # not before: who only keeps the workers needs neither HTTP nor a bus
+        from services.front_end.serving import serve_here  # noqa: PLC0415 - see above
 
-    @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
-        stop = asyncio.Event()
-        listening = asyncio.create_task(supervise("rendezvous", rendezvous.run, stop))
-        listening.add_done_callback(fuse.watch)
-        try:
-            yield  # at once: without the bus, /readyz says so and a request gets 503 or 504
-        finally:
-            stop.set()
-            await asyncio.gather(listening, return_exceptions=True)
-            await bus.aclose()
-
-    serve(configuration, rendezvous, settings, metrics, running)
-    if fuse.blown:
-        raise SystemExit(1)
+        serve_here(configuration, settings, here)
+        return
+    with bind(settings.host, settings.port) as bound:
+        command = [sys.executable, "-m", "services.front_end"]
+        if code := Workers(command, settings.workers, bound).run():
+            raise SystemExit(code)
 
 
 if __name__ == "__main__":

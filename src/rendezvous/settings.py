@@ -31,16 +31,23 @@ from rendezvous.sink.dated import LONGEST_KEPT, Period
 S = TypeVar("S", bound="ProcessSettings")
 PREFIX = "RENDEZVOUS_"
 
+LONGEST_ADDRESS = len("score-") + 64
+"""Signs of a return address that workers of models send to (`REPLY_TOPICS`), at most."""
+
 
 def _named(name: str, *originals: str, **rest: Any) -> Any:
     """Declare a setting read from ``RENDEZVOUS_<NAME>``, or the original system's variables."""
     return Field(validation_alias=AliasChoices(f"{PREFIX}{name.upper()}", *originals), **rest)
 
 
+def _machine() -> str:
+    """Return this machine's name, of the signs that a topic's may have."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:48]
+
+
 def _this_process() -> str:
     """Return a name that no other process of any machine has."""
-    machine = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:48]
-    return f"{machine}-{os.getpid()}"
+    return f"{_machine()}-{os.getpid()}"
 
 
 def _split(value: Any) -> Any:
@@ -109,7 +116,14 @@ class FrontEndSettings(Settings):
     reply_topic: str = _named(
         "reply_topic", "RET_TOPIC", default="",
         description="The return address, if not the configuration's topic `score`. Front ends may "
-        "share one; with `score-<name>` for each, none reads the scores of the others' requests.",
+        "share one. Where there are several workers, or `RENDEZVOUS_INSTANCE` is set, each has one "
+        "of its own, `<this>-<instance>-<number>`, and hears no scores of the others' requests.",
+    )  # fmt: skip
+    workers: int = _named(
+        "workers", default=1, ge=1, le=999,
+        description="Processes that share the port, one for each core that HTTP shall have. Of "
+        "several, each has a return address of its own; the instance is then this machine's name, "
+        "if it is not set.",
     )  # fmt: skip
     deadline: float | None = _named(
         "deadline", "SCORE_TIMEOUT", "TIMEOUT", default=None, gt=0, le=3600,
@@ -121,6 +135,25 @@ class FrontEndSettings(Settings):
     )  # fmt: skip
 
     _split_hosts = field_validator("allowed_hosts", mode="before")(_split)
+
+    def return_address(self, topic: str, worker: int) -> str:
+        """Return the topic on which a worker awaits scores.
+
+        It is the same at each start, so that topics do not become more and more. Two processes
+        with the same machine's name and number share one: each then hears the other's scores too,
+        and leaves them.
+
+        Args:
+            topic: The configuration's, where the settings have none.
+            worker: Its number, 1 for the first.
+        """
+        topic = self.reply_topic or topic
+        named = "instance" in self.model_fields_set
+        if self.workers == 1 and not named:
+            return topic
+        instance = self.instance if named else _machine()
+        room = LONGEST_ADDRESS - len(f"{topic}--{worker}")
+        return f"{topic}-{instance[: max(1, room)]}-{worker}"
 
 
 class ModelSettings(Settings):
@@ -189,7 +222,8 @@ class ConnectorSettings(Settings):
 
     topics: Names = _named(
         "topics", "CONSUMER_TOPIC", default=("decoy",),
-        description="Topics to archive, separated by commas.",
+        description="Topics to archive, separated by commas. `score-*` is every topic that is "
+        "called so, save for dead letters: scores are on `score` and `score-*`.",
     )  # fmt: skip
     group: str = _named(
         "group", default="", description="Its group; stable. The kind of connector, if not given."
@@ -204,6 +238,14 @@ class ConnectorSettings(Settings):
     )  # fmt: skip
 
     _split_topics = field_validator("topics", mode="before")(_split)
+
+    @field_validator("topics")
+    @classmethod
+    def _star_at_the_end(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for topic in value:
+            if "*" in topic.removesuffix("-*"):
+                raise ValueError(f"{topic}: a * may stand only at the end, after a -")
+        return value
 
 
 class LogConnectorSettings(ConnectorSettings):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import sys
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+    values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +36,17 @@ MODELS_MOST = 200
 """Models that are counted apart; a sender that invents names must not fill the memory."""
 
 MetricT = TypeVar("MetricT", Counter, Histogram)
+
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names the directory where the metrics of several workers are."""
+
+FRESH = 1.0
+"""Seconds that a gauge of another worker may be old."""
+
 LogFormat = Literal["text", "json"]
+Across = Literal["livesum", "livemin", "livemax"]
+"""What a gauge of several workers shows: the sum, the least or the largest of those that live."""
+
 _SECONDS = (
     0.0001,
     0.0005,
@@ -87,21 +107,39 @@ def configure_logging(level: str = "INFO", style: LogFormat = "text") -> None:
     logging.getLogger("stamina").setLevel(logging.ERROR)  # whoever tries again says so itself
 
 
+def share_metrics(worker: int) -> None:
+    """Keep this process's metrics in the directory that ``SHARED`` names, from now on.
+
+    They are there under the worker's number, so that its successor counts on from where it was.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: worker)
+
+
+def forget_worker(directory: str, worker: int) -> None:
+    """Take the gauges of a worker that has ended from the shared metrics; its counts stay."""
+    multiprocess.mark_process_dead(worker, directory)
+
+
 class Metrics:
     """The metrics of one process, all declared here; each part counts through its observer.
 
     Parts count from the event loop; any thread may read.
+
+    Args:
+        shared: Show those of all workers that share theirs; see ``share_metrics``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        self._shared = os.environ[SHARED] if shared else None
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._models: dict[tuple[str, int], tuple[str, str]] = {}
         self._children: dict[tuple[Any, ...], Any] = {}
         self._parts: dict[tuple[str, ...], bool] = {}  # group and topics -> whether it reads
         self._held: dict[tuple[str, ...], float] = {}  # group and topics -> since when
         self._declare_requests()
         self._declare_work()
-        build = self._gauge("build_info", "1, and the version that runs.", "version")
+        build = self._gauge("build_info", "1, and the version that runs.", "version", "livemax")
         build.labels(version(DISTRIBUTION)).set(1)
 
     def _declare_requests(self) -> None:
@@ -136,8 +174,8 @@ class Metrics:
             "decisions_lost", "Decision records that the bus did not take.", "endpoint"
         )
         self._live = self._gauge("models_live", "Live models that may answer.", "endpoint")
-        self._in_flight = Gauge(
-            "rendezvous_inflight", "Requests that have no answer yet.", registry=self.registry
+        self._in_flight = self._gauge(
+            "inflight", "Requests that have no answer yet.", "", "livesum"
         )
 
     def _declare_work(self) -> None:
@@ -171,13 +209,20 @@ class Metrics:
             "sink_lag_seconds",
             "Age in the connector of the oldest message in hand that is not stored; 0 for none.",
             "group",
+            "livemax",
         )
 
     def _counter(self, name: str, text: str, labels: str) -> Counter:
         return Counter(f"rendezvous_{name}", text, labels.split(), registry=self.registry)
 
-    def _gauge(self, name: str, text: str, labels: str) -> Gauge:
-        return Gauge(f"rendezvous_{name}", text, labels.split(), registry=self.registry)
+    def _gauge(self, name: str, text: str, labels: str, across: Across = "livemin") -> Gauge:
+        return Gauge(
+            f"rendezvous_{name}",
+            text,
+            labels.split(),
+            registry=self.registry,
+            multiprocess_mode=across,
+        )
 
     def _histogram(self, name: str, text: str, labels: str) -> Histogram:
         return Histogram(
@@ -186,15 +231,36 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
-        return generate_latest(self.registry)
+        if self._shared is None:
+            return generate_latest(self.registry)
+        self._refresh()
+        of_all = CollectorRegistry()
+        multiprocess.MultiProcessCollector(of_all, self._shared)
+        return generate_latest(of_all)
+
+    async def keep_fresh(self) -> None:
+        """Let the other workers know this one's gauges, until cancelled; if there are others."""
+        while self._shared is not None:
+            self._refresh()
+            await asyncio.sleep(FRESH)
+
+    def _refresh(self) -> None:
+        for gauge, read in self._watched:
+            gauge.set(read())
 
     def watch_in_flight(self, count: Callable[[], int]) -> None:
         """Read the number of requests in flight from ``count`` at each scrape."""
-        self._in_flight.set_function(count)
+        self._watch(self._in_flight, count)
 
     def watch_live(self, endpoint: str, count: Callable[[], int]) -> None:
         """Read the number of an endpoint's live models from ``count`` at each scrape."""
-        self._live.labels(endpoint).set_function(count)
+        self._watch(self._live.labels(endpoint), count)
+
+    def _watch(self, gauge: Gauge, read: Callable[[], float]) -> None:
+        if self._shared is None:
+            gauge.set_function(read)
+        else:
+            self._watched.append((gauge, read))
 
     def decided(self, endpoint: Endpoint, decision: Decision) -> None:
         """Count a choice of the rendezvous server, or that nothing could be chosen."""

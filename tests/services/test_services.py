@@ -323,6 +323,50 @@ class TestTheFrontEndWithoutABus:
         assert "Traceback" not in system["services.front_end"].log()
 
 
+class TestSeveralWorkersOfTheFrontEnd:
+    WORKERS = {"RENDEZVOUS_WORKERS": "2"}  # noqa: RUF012 - never changed
+
+    @pytest.fixture
+    def front(self, tmp_path):
+        port = str(free_port())
+        nowhere = {"RENDEZVOUS_BUS": f"pulsar://127.0.0.1:{free_port()}", "RENDEZVOUS_PORT": port}
+        module = ["-m", "services.front_end"]
+        process = Process("front", module, tmp_path, ROOT, {**self.WORKERS, **nowhere})
+        with running([process]):
+            process.wait_ready(f"http://127.0.0.1:{port}/healthz")
+            yield process
+
+    def test_a_port_that_is_taken_ends_it_with_one_line(self, taken):
+        done = run(["-m", "services.front_end"], RENDEZVOUS_PORT=taken, **self.WORKERS)
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"front end: can not listen on 127.0.0.1:{taken}: Address already in use\n"
+        )
+
+    def test_a_configuration_that_is_not_there_ends_it_with_one_line(self, tmp_path):
+        nowhere = str(tmp_path / "none.yaml")
+        done = run(["-m", "services.front_end"], RENDEZVOUS_CONFIG=nowhere, **self.WORKERS)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+    def test_what_ends_one_for_good_ends_all_with_exit_code_1(self):
+        env = {"RENDEZVOUS_BUS": "kafka://x", "RENDEZVOUS_PORT": str(free_port())}
+        done = run(["-m", "services.front_end"], **self.WORKERS, **env)
+        assert done.returncode == 1
+        assert "unknown bus 'kafka://x'" in done.stderr
+        assert "can not go on: exit code 1" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_live_without_a_bus_and_stop_in_seconds_with_exit_code_0(self, front):
+        port = front.env["RENDEZVOUS_PORT"]
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503
+        assert "rendezvous_inflight" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        began = time.monotonic()
+        assert front.stop() == 0
+        assert time.monotonic() - began < STOP_SECONDS
+        assert "Traceback" not in front.log()
+        assert front.log().rstrip().endswith("all workers have stopped")
+
+
 def test_the_originals_variables_name_the_bus(tmp_path):
     port = str(free_port())
     env = {"PULSAR_HOST": "127.0.0.1", "PULSAR_PORT": port}
@@ -350,9 +394,15 @@ def test_every_service_is_tested():
 
 
 @pytest.mark.pulsar
-@pytest.mark.parametrize("module", ["front_end", "model", "decoy", "log_connector"])
-def test_a_bus_that_refuses_for_good_ends_it_with_exit_code_1(module, pulsar_url, bundle, tmp_path):
+@pytest.mark.parametrize(
+    ("module", "workers"),
+    [("front_end", 1), ("front_end", 2), ("model", 1), ("decoy", 1), ("log_connector", 1)],
+)
+def test_a_bus_that_refuses_for_good_ends_it_with_exit_code_1(
+    module, workers, pulsar_url, bundle, tmp_path
+):
     env = {
+        "RENDEZVOUS_WORKERS": str(workers),
         "RENDEZVOUS_BUS": f"{pulsar_url}/nobody/nowhere",
         "RENDEZVOUS_PORT": str(free_port()),
         "RENDEZVOUS_BUNDLE": str(bundle),

@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from rendezvous.bus.memory import MemoryBus
+from rendezvous.bus.topics import covers
 from rendezvous.cli import app
 from rendezvous.cli.run import assemble, banner, train_missing
 from rendezvous.configuration import load
@@ -180,7 +181,7 @@ class TestAssembly:
         _, local, _ = self.local(trained, models=[LR])
         assert [(c.group, *c.topics) for c in local.connectors] == [
             ("log-connector", "decoy"),
-            ("log-connector", "score"),
+            ("log-connector", "score", "score-*"),
             ("log-connector", "decisions"),
         ]
         assert local.decoy.topics == ["iris"]
@@ -190,7 +191,7 @@ class TestAssembly:
         _, local, _ = self.local(trained, "http://127.0.0.1:1", models=[LR])
         assert [(c.group, *c.topics) for c in local.connectors[3:]] == [
             ("elasticsearch-connector", "decoy"),
-            ("elasticsearch-connector", "score"),
+            ("elasticsearch-connector", "score", "score-*"),
             ("elasticsearch-connector", "decisions"),
             (
                 "elasticsearch-connector",
@@ -215,21 +216,23 @@ class TestAssembly:
         )
         read = {topic for c in local.connectors for topic in c.topics}
         letters = {f"{topic}-dead-letter" for topic in ("iris", "decoy", "score")}
-        assert read == {"decoy", "score", *letters}
+        assert read == {"decoy", "score", "score-*", *letters}
 
     def test_scores_are_awaited_sent_and_archived_at_one_return_address(self, trained):
         configuration = configured(trained, models=[LR])
         topics = configuration.topics.model_copy(update={"score": "answers"})
         configuration = configuration.model_copy(update={"topics": topics})
-        for settings, address in [
-            (FrontEndSettings(), "answers"),
-            (FrontEndSettings(reply_topic="elsewhere"), "elsewhere"),
+        for settings, address, read in [
+            (FrontEndSettings(), "answers", "answers"),
+            (FrontEndSettings(reply_topic="elsewhere"), "elsewhere", "elsewhere"),
+            (FrontEndSettings(instance="a"), "answers-a-1", "answers"),
         ]:
             local = assemble(
                 configuration, MemoryBus(), Metrics(), settings, trained / "archive", None
             )
             assert local.rendezvous._reply_topic == address
-            assert local.connectors[1].topics == [address]
+            assert local.connectors[1].topics == [read, f"{read}-*"]
+            assert any(covers(topic, address) for topic in local.connectors[1].topics)
             assert re.fullmatch(local.workers[0].post.reply_topics, address)
 
     def test_a_model_of_another_input_is_refused(self, trained):
@@ -258,6 +261,13 @@ def test_a_part_that_can_not_go_on_ends_the_whole_with_exit_code_1(trained):
     done = run("run", "--port", str(free_port()), cwd=trained)
     assert done.returncode == 1
     assert f"can not go on: {Path('archive', 'logs')} is no directory" in done.stderr
+
+
+def test_several_workers_of_one_process_are_refused(trained, monkeypatch):
+    monkeypatch.setenv("RENDEZVOUS_WORKERS", "2")
+    done = run("run", "--port", str(free_port()), cwd=trained)
+    assert done.returncode == 1
+    assert "RENDEZVOUS_WORKERS: `rendezvous run` is one process" in done.stderr
 
 
 def test_an_address_that_is_not_of_this_machine_is_one_line(trained):

@@ -10,7 +10,8 @@ import pytest
 from rendezvous.bus.memory import MemoryBus
 from rendezvous.configuration import load
 from rendezvous.errors import BusRefused, ConfigurationError
-from rendezvous.frontend.server import bind, make_rendezvous, serve
+from rendezvous.frontend.server import make_rendezvous, serve
+from rendezvous.listening import bind
 from rendezvous.settings import FrontEndSettings
 from rendezvous.telemetry import Metrics
 from rendezvous.testing.processes import free_port

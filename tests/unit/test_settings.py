@@ -1,11 +1,14 @@
 """How each service reaches the outside: each setting by our name, and by the original system's."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
 import pytest
 
+from rendezvous.bus.topics import covers
+from rendezvous.contract import REPLY_TOPICS
 from rendezvous.errors import ConfigurationError
 from rendezvous.settings import (
     ConnectorSettings,
@@ -45,6 +48,7 @@ DEFAULTS = {
         "host": "127.0.0.1",
         "port": 8000,
         "reply_topic": "",
+        "workers": 1,
         "deadline": None,
         "allowed_hosts": ("localhost", "127.0.0.1", "[::1]"),
     },
@@ -95,6 +99,7 @@ OURS = [
     (FrontEndSettings, "host", "RENDEZVOUS_HOST", "::1", "::1"),
     (FrontEndSettings, "port", "RENDEZVOUS_PORT", "80", 80),
     (FrontEndSettings, "reply_topic", "RENDEZVOUS_REPLY_TOPIC", "score-a", "score-a"),
+    (FrontEndSettings, "workers", "RENDEZVOUS_WORKERS", "4", 4),
     (FrontEndSettings, "deadline", "RENDEZVOUS_DEADLINE", "0.5", 0.5),
     (FrontEndSettings, "allowed_hosts", "RENDEZVOUS_ALLOWED_HOSTS", "a, b,", ("a", "b")),
     (ModelSettings, "bundle", "RENDEZVOUS_BUNDLE", "models/rf/2", Path("models/rf/2")),
@@ -214,6 +219,59 @@ class TestEachSetting:
 
         assert found.api_key.get_secret_value() == "hush"
         assert "hush" not in f"{found} {found!r} {found.model_dump_json()}"
+
+
+class TestTheReturnAddress:
+    def addresses(self, environment, workers=1, **variables):
+        """Return those of all workers, as read from the environment."""
+        environment.setenv("RENDEZVOUS_WORKERS", str(workers))
+        for name, text in variables.items():
+            environment.setenv(f"RENDEZVOUS_{name.upper()}", text)
+        settings = read(FrontEndSettings)
+        return [settings.return_address("score", number + 1) for number in range(workers)]
+
+    def test_of_one_worker_is_the_configurations_or_the_one_that_is_set(self, environment):
+        assert self.addresses(environment) == ["score"]
+        assert self.addresses(environment, reply_topic="score-a") == ["score-a"]
+
+    def test_of_several_has_the_machines_name_and_their_numbers(self, environment, monkeypatch):
+        monkeypatch.setattr(socket, "gethostname", lambda: "über host.example")
+        assert self.addresses(environment, 2) == [
+            "score--ber-host.example-1",
+            "score--ber-host.example-2",
+        ]
+
+    def test_has_the_instance_that_is_set_also_of_one_worker(self, environment):
+        assert self.addresses(environment, instance="a") == ["score-a-1"]
+        assert self.addresses(environment, 2, instance="a") == ["score-a-1", "score-a-2"]
+
+    def test_begins_with_the_one_that_is_set(self, environment):
+        found = self.addresses(environment, 2, reply_topic="answers", instance="a")
+        assert found == ["answers-a-1", "answers-a-2"]
+
+    @pytest.mark.parametrize("topic", ["score", "score-front"])
+    def test_is_never_too_long_for_the_models(self, environment, topic):
+        found = self.addresses(environment, 12, reply_topic=topic, instance="x" * 64)
+        assert len(set(found)) == 12
+        for address in found:
+            assert re.fullmatch(REPLY_TOPICS, address)
+
+    def test_is_of_a_family_that_connectors_read(self, environment):
+        for address in self.addresses(environment, 2):
+            assert covers("score-*", address)
+
+
+class TestTopics:
+    @pytest.mark.parametrize("topics", ["score,score-*", "score-*"])
+    def test_may_be_families(self, environment, topics):
+        environment.setenv("RENDEZVOUS_TOPICS", topics)
+        assert read(LogConnectorSettings).topics == tuple(topics.split(","))
+
+    @pytest.mark.parametrize("topics", ["score*", "*", "a-*,s-*-b", "-*-*"])
+    def test_have_a_star_only_at_the_end_after_a_hyphen(self, environment, topics):
+        environment.setenv("RENDEZVOUS_TOPICS", topics)
+        with pytest.raises(ConfigurationError, match=r"RENDEZVOUS_TOPICS.*only at the end"):
+            read(LogConnectorSettings)
 
 
 class TestTheOriginalsServers:

@@ -1,5 +1,6 @@
 """Logs that people and machines can read, and metrics that are each declared once."""
 
+import asyncio
 import io
 import json
 import logging
@@ -8,6 +9,7 @@ import sys
 import time
 from importlib.metadata import version
 
+import prometheus_client
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,10 +21,13 @@ from rendezvous.record import DecisionRecord, PolicyName, RecordedScore
 from rendezvous.telemetry import (
     DISTRIBUTION,
     MODELS_MOST,
+    SHARED,
     JsonFormatter,
     Metrics,
     TextFormatter,
     configure_logging,
+    forget_worker,
+    share_metrics,
 )
 from tests.unit.scores import score
 
@@ -232,6 +237,76 @@ def root():
     logger.setLevel(level)
     for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
+
+
+class TestSeveralWorkers:
+    @pytest.fixture
+    def worker(self, monkeypatch, tmp_path):
+        """Return what makes the metrics of a worker; use up one's before the next is made."""
+        monkeypatch.setenv(SHARED, str(tmp_path))
+        monkeypatch.setattr(prometheus_client.values, "ValueClass", None)
+
+        def make(number, requests=0, in_flight=0, live=0):
+            share_metrics(number)
+            metrics = Metrics(shared=True)
+            metrics.watch_in_flight(lambda: in_flight)
+            metrics.watch_live("iris", lambda: live)
+            for _ in range(requests):
+                metrics.decided(IRIS, decision(score("dt", 1), "newest", 0.02))
+            metrics.text()  # so that the others know its gauges
+            return metrics
+
+        return make
+
+    REQUESTS = 'rendezvous_requests_total{endpoint="iris",outcome="answered",reason="newest"}'
+
+    def test_show_the_sum_of_what_they_count(self, worker):
+        one, two = worker(1, requests=3), worker(2, requests=4)
+        for found in (values(one), values(two)):
+            assert found[self.REQUESTS] == 7
+            assert found['rendezvous_request_duration_seconds_count{endpoint="iris"}'] == 7
+            assert found['rendezvous_request_duration_seconds_sum{endpoint="iris"}'] == 7 * 0.02
+        assert one.text().count(b'seconds_bucket{endpoint="iris",le="0.025"} 7.0') == 1
+
+    def test_show_all_requests_in_flight_and_the_fewest_live_models(self, worker):
+        worker(1, in_flight=3, live=2)
+        found = values(worker(2, in_flight=4, live=1))
+        assert found["rendezvous_inflight"] == 7
+        assert found['rendezvous_models_live{endpoint="iris"}'] == 1
+        assert found[f'rendezvous_build_info{{version="{version(DISTRIBUTION)}"}}'] == 1
+
+    def test_forget_the_gauges_of_one_that_has_ended_and_keep_its_counts(self, worker, tmp_path):
+        worker(1, requests=3, in_flight=3, live=0)
+        two = worker(2, requests=4, in_flight=4, live=1)
+        forget_worker(str(tmp_path), 1)
+        found = values(two)
+        assert found[self.REQUESTS] == 7
+        assert found["rendezvous_inflight"] == 4
+        assert found['rendezvous_models_live{endpoint="iris"}'] == 1
+
+    def test_count_on_from_where_the_predecessor_of_the_same_number_was(self, worker, tmp_path):
+        worker(1, requests=3)
+        files = sorted(tmp_path.iterdir())
+        again = worker(1, requests=1)
+        assert values(again)[self.REQUESTS] == 4
+        assert sorted(tmp_path.iterdir()) == files
+
+    async def test_let_each_other_know_their_gauges_though_nobody_looks(self, worker, monkeypatch):
+        monkeypatch.setattr("rendezvous.telemetry.FRESH", 0.01)
+        counts = [5]
+        share_metrics(1)
+        one = Metrics(shared=True)
+        one.watch_in_flight(lambda: counts[-1])
+        showing = asyncio.create_task(one.keep_fresh())
+        two = worker(2)
+        for number in (5, 6):
+            counts.append(number)
+            await asyncio.sleep(0.1)
+            assert values(two)["rendezvous_inflight"] == number
+        showing.cancel()
+
+    async def test_of_one_worker_nothing_needs_to_be_kept_fresh(self):
+        await asyncio.wait_for(Metrics().keep_fresh(), 1)
 
 
 class TestLogs:

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from rendezvous.bus.factory import connect
+from rendezvous.bus.topics import family
 from rendezvous.configuration import load
 from rendezvous.contract import REPLY_TOPICS
 from rendezvous.deadletter import dead_letter_topic
 from rendezvous.errors import BundleError, ConfigurationError
-from rendezvous.frontend.server import make_rendezvous, return_address, serve
+from rendezvous.frontend.server import make_rendezvous, serve
 from rendezvous.local import Local
 from rendezvous.model.bundle import load as load_bundle
 from rendezvous.model.decoy import Decoy
@@ -58,6 +59,8 @@ def run_everything(
     settings = read(FrontEndSettings)
     given = {"host": host, "port": port}
     settings = settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+    if settings.workers > 1:
+        raise ConfigurationError("RENDEZVOUS_WORKERS: `rendezvous run` is one process")
     configure_logging(settings.log_level, settings.log_format)
     configuration = load(config)
     train_missing(configuration)
@@ -114,14 +117,14 @@ def assemble(
 ) -> Local:
     """Put the parts together; nothing is started. Raises: BundleError, ConfigurationError."""
     topics = configuration.topics
-    address = return_address(configuration, settings)
+    scores = settings.reply_topic or topics.score
     inputs = [configuration.topic(name) for name in configuration.endpoints]
-    folders = {topics.decoy: "logs", address: "scores"}
-    indices = {"decoy-log": [topics.decoy], "score-log": [address]}
+    folders = {"logs": [topics.decoy], "scores": [scores, family(scores)]}
+    indices = {"decoy-log": folders["logs"], "score-log": folders["scores"]}
     if topics.decisions:
-        folders[topics.decisions] = "decisions"
-        indices["decision-log"] = [topics.decisions]
-    indices["dead-letter-log"] = [dead_letter_topic(topic) for topic in (*inputs, *folders)]
+        folders["decisions"] = indices["decision-log"] = [topics.decisions]
+    letters = [*inputs, *(topic for topic, *_ in folders.values())]
+    indices["dead-letter-log"] = [dead_letter_topic(topic) for topic in letters]
     return Local(
         bus=bus,
         rendezvous=make_rendezvous(configuration, bus, settings, metrics),
@@ -137,7 +140,7 @@ def assemble(
 def _workers(
     configuration: Configuration, bus: Bus, metrics: Metrics, settings: FrontEndSettings
 ) -> list[Worker]:
-    address = re.escape(return_address(configuration, settings))
+    address = re.escape(settings.return_address(configuration.topics.score, 1))
     workers = []
     for name, endpoint in configuration.endpoints.items():
         fields = {field.name for field in endpoint.input}
@@ -160,14 +163,14 @@ def _workers(
 
 
 def _file_connectors(
-    folders: Mapping[str, str], bus: Bus, metrics: Metrics, archive_dir: Path
+    folders: Mapping[str, Sequence[str]], bus: Bus, metrics: Metrics, archive_dir: Path
 ) -> list[Connector]:
-    """Return a connector for each topic, to the folder of its own."""
+    """Return a connector to each folder, for its topics."""
     return [
         Connector(
-            bus, FileSink(archive_dir / name), [topic], group="log-connector", observer=metrics
+            bus, FileSink(archive_dir / name), topics, group="log-connector", observer=metrics
         )
-        for topic, name in folders.items()
+        for name, topics in folders.items()
     ]
 
 

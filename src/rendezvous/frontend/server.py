@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import socket
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from rendezvous.core import Rendezvous
-from rendezvous.errors import ConfigurationError
 from rendezvous.frontend.app import create_app
 from rendezvous.frontend.heads import PatientProtocol
 from rendezvous.frontend.predictions import Served
+from rendezvous.listening import bind
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
@@ -34,16 +34,23 @@ one would send a request into a connection that is just being closed."""
 
 
 def make_rendezvous(
-    configuration: Configuration, bus: Bus, settings: FrontEndSettings, metrics: Metrics
+    configuration: Configuration,
+    bus: Bus,
+    settings: FrontEndSettings,
+    metrics: Metrics,
+    worker: int = 1,
 ) -> Rendezvous:
-    """Return the rendezvous server of all endpoints of ``configuration``."""
+    """Return the rendezvous server of all endpoints of ``configuration``.
+
+    ``worker`` is the number of this process where several share the port.
+    """
     endpoints = [configuration.endpoint(name) for name in configuration.endpoints]
     if settings.deadline is not None:
         endpoints = [replace(endpoint, deadline=settings.deadline) for endpoint in endpoints]
     rendezvous = Rendezvous(
         bus,
         endpoints,
-        reply_topic=return_address(configuration, settings),
+        reply_topic=settings.return_address(configuration.topics.score, worker),
         models_topic=configuration.topics.models,
         decisions_topic=configuration.topics.decisions or "",
         observer=metrics,
@@ -58,17 +65,13 @@ def _number_live(rendezvous: Rendezvous, endpoint: str) -> int:
     return len(rendezvous.live(endpoint))
 
 
-def return_address(configuration: Configuration, settings: FrontEndSettings) -> str:
-    """Return the topic on which the front end awaits scores."""
-    return settings.reply_topic or configuration.topics.score
-
-
 def serve(
     configuration: Configuration,
     rendezvous: Rendezvous,
     settings: FrontEndSettings,
     metrics: Metrics,
     running: Callable[[], AbstractAsyncContextManager[Any]],
+    listener: socket.socket | None = None,
 ) -> None:
     """Serve HTTP until SIGTERM or SIGINT; requests in flight are finished first.
 
@@ -78,6 +81,7 @@ def serve(
         settings: Where to listen.
         metrics: Shown at ``/metrics``.
         running: Entered before the first request and left after the last.
+        listener: Bound to the settings' address; made here if not given.
 
     Raises:
         ConfigurationError: The address is taken, or not one of this machine's.
@@ -109,21 +113,5 @@ def serve(
             timeout_graceful_shutdown=math.ceil(longest) + 1,
         )
     )
-    with bind(settings.host, settings.port) as listener, suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, so that a taken port shows before anything is started.
-
-    Raises:
-        ConfigurationError: The address is taken, or not one of this machine's.
-    """
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise ConfigurationError(f"can not listen on {host}:{port}: {error.strerror}") from error
-    return bound
+    with listener or bind(settings.host, settings.port) as bound, suppress(KeyboardInterrupt):
+        server.run(sockets=[bound])

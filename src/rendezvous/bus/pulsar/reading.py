@@ -52,7 +52,8 @@ class Intake(Listening):
     ) -> None:
         self._source = source
         self._read_one = read
-        self._topics = dict(topics)
+        self._topics = topics
+        self._short: dict[str, str] = {}
         self._loop = loop
         self._limit = limit
         self._waiting: deque[pulsar.Message] = deque()
@@ -124,9 +125,9 @@ class Intake(Listening):
 
     def _delivery(self, message: pulsar.Message) -> Delivery:
         name = message.topic_name()
-        topic = self._topics.get(name)
+        topic = self._short.get(name)
         if topic is None:
-            topic = self._topics[name] = self._topics[_PARTITION.sub("", name)]
+            topic = self._short[name] = self._topics[_PARTITION.sub("", name)]
         key, properties = _described(message, topic)
         return _PulsarDelivery(
             topic=topic,
