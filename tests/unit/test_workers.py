@@ -24,7 +24,8 @@ def started(tmp_path):
     def start(how="works"):
         port = free_port()
         arguments = [str(HERE / "working.py"), str(port), how]
-        process = Process("working", arguments, tmp_path, tmp_path).start()
+        env = {"TMPDIR": str(tmp_path)}  # one that is killed leaves its metrics there
+        process = Process("working", arguments, tmp_path, tmp_path, env).start()
         processes.append(process)
         return process, port
 
