@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.history import Figures
-from bench.load import QUESTIONS
+from bench.load import PRODUCTION, QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +24,13 @@ SCRIPT = Path(__file__).with_name("closed.lua")
 Exchange = tuple[str, ...]
 """The body of a request, and texts that must all be in the answer to it, not in another's."""
 
-BARE: tuple[Exchange, ...] = tuple((json.dumps(q.body), f'"result":{q.label}') for q in QUESTIONS)
+BARE: tuple[Exchange, ...] = tuple(
+    (json.dumps(q.body), f'"result":{q.labels[PRODUCTION]}') for q in QUESTIONS
+)
 OWN: tuple[Exchange, ...] = tuple(
     (
         json.dumps(q.body),
-        f'"modelName":"dt","result":{q.label}',
+        f'"modelName":"{PRODUCTION}","result":{q.labels[PRODUCTION]}',
         json.dumps(q.body, separators=(",", ":")),
     )
     for q in QUESTIONS

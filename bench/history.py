@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-Verdict = Literal["right", "wrong", "empty", "failed"]
+Verdict = Literal["right", "fallback", "wrong", "empty", "failed"]
+GOOD = {"right", "fallback"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Figures:
     """A run in numbers.
 
     Attributes:
-        answers: Right answers.
+        answers: Right answers, fallbacks among them.
         seconds: How long it ran.
         p50_ms: Milliseconds that half of the right answers did not exceed.
         p99_ms: Likewise, 99 of 100.
@@ -27,6 +28,7 @@ class Figures:
         wrong: Answers that are not the model's for that very input.
         empty: Answers of status 200 without a result.
         failed: Answers of another status, and broken connections.
+        fallback: Right answers of another model than production, for that was too late.
     """
 
     answers: int
@@ -37,6 +39,7 @@ class Figures:
     wrong: int = 0
     empty: int = 0
     failed: int = 0
+    fallback: int = 0
 
     @property
     def rate(self) -> float:
@@ -70,7 +73,7 @@ class History:
     def figures(self, seconds: float) -> Figures:
         """Return the figures of a run of ``seconds``."""
         verdicts = Counter(event.verdict for event in self.events)
-        took = [1000.0 * (e.answered - e.due) for e in self.events if e.verdict == "right"]
+        took = [1000.0 * (e.answered - e.due) for e in self.events if e.verdict in GOOD]
         return summary(took, seconds, verdicts)
 
     def write(self, path: Path) -> None:
@@ -94,6 +97,7 @@ def summary(
         wrong=others["wrong"],
         empty=others["empty"],
         failed=others["failed"],
+        fallback=others["fallback"],
     )
 
 

@@ -12,7 +12,7 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.history import Event, History, Verdict
 
@@ -22,51 +22,41 @@ if TYPE_CHECKING:
     Judge = Callable[["Question", int, bytes], Verdict]
 
 
+PRODUCTION = "dt"
+NAMES = ("sepalLength", "sepalWidth", "petalLength", "petalWidth")
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An input, and the label that the production model gives it."""
+    """An input, and the label that each model gives it."""
 
     body: dict[str, float]
-    label: int
+    labels: dict[str, int]
 
 
-def _question(
-    length: float, width: float, petal: float, petal_width: float, label: int
-) -> Question:
-    names = ("sepalLength", "sepalWidth", "petalLength", "petalWidth")
-    return Question(dict(zip(names, (length, width, petal, petal_width), strict=True)), label)
+def _flower(values: Sequence[float], label: int) -> Question:
+    return Question(dict(zip(NAMES, values, strict=True)), {PRODUCTION: label, "lr": label})
 
 
 QUESTIONS = (
-    _question(5.1, 3.5, 1.4, 0.2, 0),
-    _question(6.0, 2.9, 4.5, 1.5, 1),
-    _question(5.9, 3.0, 5.1, 1.8, 2),
+    _flower((5.1, 3.5, 1.4, 0.2), 0),
+    _flower((6.0, 2.9, 4.5, 1.5), 1),
+    _flower((5.9, 3.0, 5.1, 1.8), 2),
 )
 
 
 def own_answer(question: Question, status: int, body: bytes) -> Verdict:
-    """Judge a rendezvous server's answer: it must be the production model's to this very input."""
+    """Judge a rendezvous server's answer: it must be a model's own to this very input."""
     if status != 200:  # noqa: PLR2004 - the status of a good answer
         return "failed"
     answer = json.loads(body)
     result = answer["modelResult"]
     if not result:
         return "empty"
-    right = result["result"] == question.label and result["modelName"] == "dt"
-    return "right" if right and answer["modelInput"] == question.body else "wrong"
-
-
-def bare_answer(question: Question, status: int, body: bytes) -> Verdict:
-    """Judge an answer of the bare service, which does not repeat the input."""
-    if status != 200:  # noqa: PLR2004 - the status of a good answer
-        return "failed"
-    result: dict[str, Any] = json.loads(body)["modelResult"]
-    return "right" if result["result"] == question.label else "wrong"
-
-
-def gateway_timeout(_: Question, status: int, __: bytes) -> Verdict:
-    """Judge an answer that should say that nothing came in time."""
-    return "right" if status == 504 else "failed"  # noqa: PLR2004 - the status of that
+    model = result["modelName"]
+    if result["result"] != question.labels.get(model) or answer["modelInput"] != question.body:
+        return "wrong"
+    return "right" if model == PRODUCTION else "fallback"
 
 
 class Connection:
