@@ -96,8 +96,12 @@ test: lint ## Everything that CI runs: lint, and all tests on real servers, with
 	$(RUN) coverage report --fail-under=95
 
 .PHONY: bench
-bench: setup ## Latency and throughput beside a bare service and the bare bus
+bench: setup ## Capacity, latency and costs beside a bare service and the bare bus: five minutes
 	$(RUN) python -m bench
+
+.PHONY: bench-growth
+bench-growth: setup ## Whether a request costs more with more models, or after a million: twenty minutes
+	$(RUN) python -m bench.growth
 
 .PHONY: clean
 clean: ## Remove what running, training and testing made, with the containers' data

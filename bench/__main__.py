@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +16,9 @@ from bench.goals import ELASTIC, EMBEDDED, PULSAR, TWO_HOPS
 from bench.load import crowd, paced
 from bench.questions import different
 from bench.replicas import shares
-from bench.report import BASE, Report, markdown, plot
+from bench.report import BASE, Report, about, keep, markdown
 from bench.scoring import rows_per_second
+from bench.systems import pid
 from bench.two_hops import paced_round_trips
 from deploy.servers.elasticsearch import Elasticsearch
 from deploy.servers.pulsar import Pulsar
@@ -46,20 +42,11 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         print(f"logs in {folder}", flush=True)
-        report = {**_about(options), **_run(Path(folder), options.rounds, options.seconds)}
+        report = about(options.rounds, options.seconds)
+        report |= _run(Path(folder), options.rounds, options.seconds)
     print(f"took {time.monotonic() - began:.0f} s\n\n{markdown(report)}")
     if options.output:
         keep(report, options.output)
-
-
-def keep(report: Report, folder: Path, suffix: str = "") -> None:
-    """Write the figures, the tables and the picture of a run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / f"{report['date'][:10]}-{report['commit']}{suffix}"
-    Path(f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    Path(f"{stem}.md").write_text(markdown(report), encoding="utf-8")
-    plot(report, Path(f"{stem}.png"))
-    print(f"kept in {stem}.md, .json and .png")
 
 
 def _options() -> argparse.Namespace:
@@ -68,31 +55,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
     parser.add_argument("--output", type=Path, help="keep table, figures and plot in this folder")
     return parser.parse_args()
-
-
-def _about(options: argparse.Namespace) -> Report:
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": machine(),
-        "rounds": options.rounds,
-        "seconds": options.seconds,
-    }
-
-
-def commit() -> str:
-    """Return the short name of the commit that is measured; ``-dirty`` where files differ."""
-    asked = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=systems.ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return asked.stdout.strip() or "unknown"
-
-
-def machine() -> str:
-    """Return what the figures depend on."""
-    parts = (platform.machine(), f"{os.cpu_count()} cores", f"Python {platform.python_version()}")
-    return ", ".join(parts)
 
 
 def _run(logs: Path, rounds: int, seconds: float) -> Report:
@@ -115,7 +77,7 @@ def _systems(logs: Path, broker: Pulsar, rounds: int, seconds: float) -> Report:
         compared = {
             BASE: stack.enter_context(systems.bare(logs)),
             EMBEDDED: stack.enter_context(systems.embedded(logs)),
-            PULSAR: stack.enter_context(systems.over_pulsar(logs, broker.url, _pid(broker))),
+            PULSAR: stack.enter_context(systems.over_pulsar(logs, broker.url, pid(broker))),
         }
         echo = systems.process("echo", ["-m", "bench.two_hops", broker.url], logs)
         stack.enter_context(running([echo]))
@@ -154,13 +116,13 @@ def _with_elasticsearch(
     elastic.start()
     with ExitStack() as stack:
         bare = stack.enter_context(systems.bare(logs))
-        pulsar = stack.enter_context(systems.over_pulsar(logs, broker.url, _pid(broker)))
+        pulsar = stack.enter_context(systems.over_pulsar(logs, broker.url, pid(broker)))
         connectors = [
             systems.elasticsearch_connector(f"Elasticsearch connector, {what}", topic, elastic.url)
             for what, topic in [("inputs", "decoy"), ("scores", "score")]
         ]
         pids = stack.enter_context(systems.services(connectors, broker.url, logs))
-        whole = systems.System(pulsar.port, {**pulsar.pids, **pids, "Elasticsearch": _pid(elastic)})
+        whole = systems.System(pulsar.port, {**pulsar.pids, **pids, "Elasticsearch": pid(elastic)})
         compared: Mapping[str, System] = {BASE: bare, ELASTIC: whole}
         measure.warm_up(compared, 3 * measure.WARM_UP)
         capacity, uses = measure.capacity(compared, BASE, CLIENTS, rounds, seconds)
@@ -180,12 +142,6 @@ def _parts(report: Report, logs: Path, broker: Pulsar, elastic: Elasticsearch) -
     )
     report["goals"] += goals.memory(report["uses"])
     report["goals"] += shares(broker.url, logs)
-
-
-def _pid(server: Pulsar | Elasticsearch) -> int:
-    if server.pid is None:
-        raise RuntimeError(f"{server.name} does not run")
-    return server.pid
 
 
 if __name__ == "__main__":

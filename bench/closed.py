@@ -37,6 +37,11 @@ OWN: tuple[Exchange, ...] = tuple(
 )
 
 
+ANY_COPY: tuple[Exchange, ...] = tuple(
+    (body, label, echo) for (body, label), (_, _, echo) in zip(BARE, OWN, strict=True)
+)
+
+
 def closed_loop(
     port: int,
     clients: int,

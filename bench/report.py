@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -11,10 +17,40 @@ from matplotlib import pyplot as plt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 BASE = "bare FastAPI + scikit-learn, one model"
 Report = dict[str, Any]
+
+
+def about(rounds: int, seconds: float) -> Report:
+    """Return when, of which commit and on which machine a run is."""
+    cores, python = f"{os.cpu_count()} cores", f"Python {platform.python_version()}"
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": f"{platform.machine()}, {cores}, {python}",
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+
+
+def _commit() -> str:
+    """Return the short name of the commit that is measured, ``-dirty`` where files differ."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return asked.stdout.strip() or "unknown"
+
+
+def keep(report: Report, folder: Path, suffix: str = "") -> None:
+    """Write the figures, the tables and the picture of a run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{report['date'][:10]}-{report['commit']}{suffix}"
+    Path(f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    Path(f"{stem}.md").write_text(markdown(report), encoding="utf-8")
+    plot(report, Path(f"{stem}.png"))
+    print(f"kept in {stem}.md, .json and .png")
 
 
 def markdown(report: Report) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.closed import BARE, OWN, Exchange
+from bench.closed import ANY_COPY, BARE, OWN, Exchange
 from rendezvous.testing.processes import Process, free_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from deploy.servers.elasticsearch import Elasticsearch
+    from deploy.servers.pulsar import Pulsar
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -71,27 +76,46 @@ def embedded(logs: Path) -> Iterator[System]:
 
 
 @contextmanager
-def over_pulsar(logs: Path, broker: str, broker_pid: int) -> Iterator[System]:
-    """Each service a process of its own, over Pulsar: front end, 2 models, decoy, 2 connectors."""
+def over_pulsar(
+    logs: Path, broker: str, broker_pid: int, models: int | None = None
+) -> Iterator[System]:
+    """Each service a process of its own, over Pulsar: front end, 2 models, decoy, 2 connectors.
+
+    With ``models``, so many instead: copies of the one in production, under names of their own.
+    """
     port = free_port()
     config = logs / "rendezvous.yaml"
     config.write_text(_IRIS_ONLY, encoding="utf-8")
     front = {"RENDEZVOUS_PORT": str(port), "RENDEZVOUS_CONFIG": str(config)}
+    two = [model("model dt", "dt/1"), model("model lr", "lr/0", RENDEZVOUS_ROLE="canary")]
     parts = [
-        model("model dt", "dt/1"),
-        model("model lr", "lr/0", RENDEZVOUS_ROLE="canary"),
+        *(two if models is None else copies(models, logs)),
         Part("decoy", "services.decoy", {}),
         log_connector("log connector, inputs", "decoy", logs),
         log_connector("log connector, scores", "score", logs),
         Part("front end", "services.front_end", front),
     ]
     with services(parts, broker, logs) as pids:
-        yield System(port, {**pids, "broker": broker_pid})
+        exchanges = OWN if models is None else ANY_COPY
+        yield System(port, {**pids, "broker": broker_pid}, exchanges)
 
 
 def model(name: str, bundle: str, **env: str) -> Part:
     """Return the worker of one of the trained models."""
     return Part(name, "services.model", {"RENDEZVOUS_BUNDLE": f"models/{bundle}", **env})
+
+
+def copies(number: int, logs: Path) -> list[Part]:
+    """Return workers of the production model and of copies of it with other names."""
+    parts = [model("model 1", "dt/1")]
+    for copy in range(2, number + 1):
+        bundle = logs / "copies" / f"dt{copy}" / "1"
+        shutil.copytree(ROOT / "models" / "dt" / "1", bundle)
+        manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+        manifest["name"] = f"dt{copy}"
+        (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        parts.append(Part(f"model {copy}", "services.model", {"RENDEZVOUS_BUNDLE": str(bundle)}))
+    return parts
 
 
 def log_connector(name: str, topic: str, logs: Path) -> Part:
@@ -126,6 +150,13 @@ def services(parts: Sequence[Part], broker: str, logs: Path) -> Iterator[dict[st
             service.wait_ready(f"{_pages(service.env)}/readyz")
             pids[part.name] = service.running.pid
         yield pids
+
+
+def pid(server: Pulsar | Elasticsearch) -> int:
+    """Return the process of a server that runs."""
+    if server.pid is None:
+        raise RuntimeError(f"{server.name} does not run")
+    return server.pid
 
 
 def _env(part: Part, broker: str) -> dict[str, str]:
