@@ -140,7 +140,7 @@ async def _fill(broker: str, topic: str, group: str, payloads: list[bytes]) -> N
             pass
         for start in range(0, len(payloads), AT_ONCE):
             some = payloads[start : start + AT_ONCE]
-            await asyncio.gather(*[bus.publish(topic, each, bulk=True) for each in some])
+            await asyncio.gather(*[bus.publish(topic, each, linger=0.0) for each in some])
     finally:
         await bus.aclose()
 

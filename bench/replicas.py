@@ -60,7 +60,7 @@ async def _scored(broker: str) -> float:
                     model_input=dict(QUESTIONS[0].body), deadline=(now + 0.5) * 1000.0,
                     endpoint=ENDPOINT,
                 )  # fmt: skip
-                await bus.publish(ENDPOINT, request.encode(), bulk=True)
+                await bus.publish(ENDPOINT, request.encode(), linger=0.0)
                 await asyncio.sleep(1.0 / RATE)
             hearing.cancel()
     finally:

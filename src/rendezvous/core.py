@@ -222,7 +222,7 @@ class Rendezvous:
         self._open[message_id] = entry  # before publishing: no score can come too early
         try:
             self._set_timer(entry, asked.budget)
-            published = self._bus.publish(asked.topic, request.encode(), key=message_id, bulk=True)
+            published = self._bus.publish(asked.topic, request.encode(), key=message_id, linger=0.0)
             if published.done():
                 self._published(choice, published)
             else:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LINGER = 0.02
+"""Seconds that a record may wait for others, to travel with them: nobody is in a hurry for it."""
+
 TICK = 0.25
 """Seconds within which a record is closed once its deadline has passed."""
 
@@ -165,7 +168,7 @@ class Settling:
             record = make_record(entry.endpoint, entry.decision, entry.mailbox, closed)
             self._observer.recorded(entry.endpoint, record)
             published = self._bus.publish(
-                self._topic, record.encode(), key=record.message_id, bulk=True
+                self._topic, record.encode(), key=record.message_id, linger=LINGER
             )
         except Exception as error:  # noqa: BLE001 - whatever it is costs its record, and is counted
             self._settled(entry.endpoint, error)

@@ -159,10 +159,10 @@ class MemoryBus(Bus):
         *,
         key: str | None = None,
         properties: Mapping[str, str] | None = None,
-        bulk: bool = False,
+        linger: float | None = None,
     ) -> asyncio.Future[None]:
         """Put the message into the queue of every group of ``topic``, or of none if one is full."""
-        del bulk  # nothing travels
+        del linger  # nothing travels
         if self.closed:
             return _failed("the memory bus is closed")
         queues = self._topics.get(topic)
@@ -187,13 +187,15 @@ class MemoryBus(Bus):
         *,
         start: Start = "latest",
         prefetch: int = PREFETCH,
+        linger: float = 0.0,
     ) -> AsyncIterator[Deliveries]:
         """Join ``group``.
 
         There is no history, so ``start`` makes no difference here; nor does ``prefetch``, for a
-        member has nothing ready beyond what it was given: all else is any member's to take.
+        member has nothing ready beyond what it was given: all else is any member's to take. Nor
+        does ``linger``: to be woken costs nothing in one's own loop.
         """
-        del start, prefetch
+        del start, prefetch, linger
         if self.closed:
             raise BusUnavailable("the memory bus is closed")
         families = [topic for topic in topics if is_family(topic)]

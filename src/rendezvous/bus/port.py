@@ -80,7 +80,7 @@ class Bus(Protocol):
         *,
         key: str | None = None,
         properties: Mapping[str, str] | None = None,
-        bulk: bool = False,
+        linger: float | None = None,
     ) -> asyncio.Future[None]:
         """Start to publish, in the order of the calls, without waiting.
 
@@ -89,9 +89,10 @@ class Bus(Protocol):
             payload: The bytes.
             key: What the message is about, or ``None``.
             properties: Text properties.
-            bulk: Whether it may travel as one with others of its topic that are published at the
-                same time. That is far cheaper. But a member then gets them together, beyond its
-                ``prefetch`` too, and handing one back may bring back the others.
+            linger: Seconds that it may wait for others of its topic, to travel as one with them,
+                which is far cheaper: 0 for those that are published at the same time. But a
+                member then gets them together, beyond its ``prefetch`` too, and handing one back
+                may bring back the others. ``None``: it travels alone.
 
         Returns:
             A future, done when the bus has durably taken the message. It may be left unawaited
@@ -107,6 +108,7 @@ class Bus(Protocol):
         *,
         start: Start = "latest",
         prefetch: int = PREFETCH,
+        linger: float = 0.0,
     ) -> AbstractAsyncContextManager[Deliveries]:
         """Read ``topics`` as a member of ``group`` while inside the block.
 
@@ -127,6 +129,8 @@ class Bus(Protocol):
                 most and at least one; of a family, for each of its topics. What one member has
                 ready no other gets until it leaves: a slow member wants few, one that archives
                 what there is wants many.
+            linger: Seconds that a message may wait for others, for a member that is in no hurry:
+                waking up for each costs more than what is done with it.
 
         Raises:
             BusError: The bus cannot be reached, or refuses.

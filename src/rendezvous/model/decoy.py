@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rendezvous.bus.port import Bus
 
 STOP_CHECK = 0.1
+LINGER = 0.02
+"""Seconds that an input may wait for others, twice: the models, which are in a hurry, go first."""
 
 
 class Observer(MembershipObserver, Protocol):
@@ -54,13 +56,19 @@ class Decoy:
         """Serve until ``stop`` is set, then finish what is in hand. Raises: BusError."""
         undertaker = Undertaker(self.bus, self.observer.buried)
         with membership(self.observer, self.name, self.topics) as reads:
-            async with self.bus.subscribe(self.topics, self.name, start="earliest") as deliveries:
+            async with self.bus.subscribe(
+                self.topics, self.name, start="earliest", linger=LINGER
+            ) as deliveries:
                 reads()
                 while not stop.is_set():
                     batch = await deliveries.receive(max_wait=STOP_CHECK)
                     published = [
                         self.bus.publish(
-                            self.output, d.payload, key=d.key, properties=d.properties, bulk=True
+                            self.output,
+                            d.payload,
+                            key=d.key,
+                            properties=d.properties,
+                            linger=LINGER,
                         )
                         for d in batch
                     ]

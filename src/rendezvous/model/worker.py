@@ -294,7 +294,7 @@ class Worker:
             queue_ms=(started - request.timestamp) * 1000.0,
         )
         payload = encode_score(job.fields, provenance, outcome)
-        return self.bus.publish(request.score_topic, payload, key=request.message_id, bulk=True)
+        return self.bus.publish(request.score_topic, payload, key=request.message_id, linger=0.0)
 
     async def _room(self) -> bool:
         """Return whether another batch may be taken, after a moment if not."""

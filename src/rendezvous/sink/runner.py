@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STOP_CHECK = 0.1
+LINGER = 0.02
+"""Seconds that a message may wait for others; the batch, for longer."""
+
 LAST_WRITE = 5.0
 """Seconds that the sink has for what is in hand when the connector stops."""
 
@@ -131,7 +134,9 @@ class Connector:
 
     async def _read(self, reads: Callable[[], None], stop: asyncio.Event) -> None:
         undertaker = Undertaker(self.bus, self.observer.buried, self.topics)
-        async with self.bus.subscribe(self.topics, self.group, start="earliest") as deliveries:
+        async with self.bus.subscribe(
+            self.topics, self.group, start="earliest", linger=LINGER
+        ) as deliveries:
             await self._store((), stop)  # what is wrong with the sink shows at the start
             reads()
             while not stop.is_set():

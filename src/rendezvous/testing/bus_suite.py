@@ -84,7 +84,7 @@ class BusSuite:
         sent = numbered(300)
         async with bus.subscribe([topic], "g") as member:
             await asyncio.gather(
-                *[bus.publish(topic, payload, key="k", bulk=True) for payload in sent],
+                *[bus.publish(topic, payload, key="k", linger=0.0) for payload in sent],
                 bus.publish(topic, b"alone"),
             )
             got = await take(member, 301)

@@ -67,7 +67,7 @@ class PulsarBus(Bus):
         *,
         key: str | None = None,
         properties: Mapping[str, str] | None = None,
-        bulk: bool = False,
+        linger: float | None = None,
     ) -> asyncio.Future[None]:
         """Hand the message to the client; it is sent again by itself after an outage."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -76,7 +76,7 @@ class PulsarBus(Bus):
             return done
         self._under_way.add(done)
         done.add_done_callback(self._under_way.discard)
-        self._outlets.of(topic).send(Outgoing(payload, key, properties, bulk, done))
+        self._outlets.of(topic).send(Outgoing(payload, key, properties, linger, done))
         return done
 
     def _connected(self) -> pulsar.Client:
@@ -107,10 +107,11 @@ class PulsarBus(Bus):
         *,
         start: Start = "latest",
         prefetch: int = PREFETCH,
+        linger: float = 0.0,
     ) -> AsyncIterator[Deliveries]:
         """Join ``group``, a shared subscription of that name on each topic."""
         loop = asyncio.get_running_loop()
-        join = partial(self._join, topics, group, start, prefetch, loop)
+        join = partial(self._join, topics, group, start, prefetch, linger, loop)
         async with self._intake(join) as member:
             yield member
 
@@ -146,6 +147,7 @@ class PulsarBus(Bus):
         group: str,
         start: Start,
         prefetch: int,
+        linger: float,
         loop: asyncio.AbstractEventLoop,
     ) -> Member:
         # half is kept by the client, in a queue for each topic, and half by the intake
@@ -170,7 +172,7 @@ class PulsarBus(Bus):
         except pulsar.PulsarException as error:
             what = f"subscribe to {', '.join(topics)} as {group}"
             raise failure(what, type(error).__name__) from error
-        return Member(consumer, names, loop, half)
+        return Member(consumer, names, loop, half, linger)
 
     def _attend(self, topic: str, loop: asyncio.AbstractEventLoop) -> Intake:
         name = self._prefix + topic

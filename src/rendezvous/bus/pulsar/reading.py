@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections import deque
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ class Intake(Listening):
         topics: Full names of topics, and the short ones for them.
         loop: Where messages are taken.
         limit: How many may wait on this side, beyond those that the client keeps ready.
+        linger: Seconds that a message may wait for others, to wake the loop for all at once.
     """
 
     def __init__(
@@ -49,8 +51,10 @@ class Intake(Listening):
         topics: Mapping[str, str],
         loop: asyncio.AbstractEventLoop,
         limit: int = PREFETCH,
+        linger: float = 0.0,
     ) -> None:
         self._source = source
+        self._linger = linger
         self._read_one = read
         self._topics = topics
         self._short: dict[str, str] = {}
@@ -65,19 +69,30 @@ class Intake(Listening):
         self._thread.start()
 
     def _read(self) -> None:
+        patience = READ_MS
         while self._ended is None:
             try:
-                self._waiting.append(self._read_one(READ_MS))
-            except pulsar.Timeout:
-                continue  # closing does not always end a read: look whether this is the end
+                self._waiting.append(self._read_one(patience))
+            except pulsar.Timeout:  # closing does not always end a read: look whether it is time
+                if not patience:
+                    self._wake()  # for all that has come together
+                patience = READ_MS
+                continue
             except pulsar.PulsarException as error:
                 self._end(f"the subscription has ended: {type(error).__name__}")
                 break
-            self._wake()
+            if self._linger and patience:
+                time.sleep(self._linger)
+                patience = 0
+            if patience or len(self._waiting) >= self._limit // 4:
+                self._wake()
+            self._await_room()
+
+    def _await_room(self) -> None:
+        if len(self._waiting) >= self._limit:
+            self._room.clear()
             if len(self._waiting) >= self._limit:
-                self._room.clear()
-                if len(self._waiting) >= self._limit:
-                    self._room.wait()
+                self._room.wait()
 
     def _end(self, reason: str) -> None:
         self._ended = self._ended or BusUnavailable(reason)
@@ -166,9 +181,10 @@ class Member(Intake, Deliveries):
         topics: Mapping[str, str],
         loop: asyncio.AbstractEventLoop,
         limit: int,
+        linger: float,
     ) -> None:
         self._consumer = consumer
-        super().__init__(consumer, consumer.receive, topics, loop, limit)
+        super().__init__(consumer, consumer.receive, topics, loop, limit, linger)
 
     async def ack(self, deliveries: Sequence[Delivery]) -> None:
         """Tell the broker that these are done with; does not wait for it."""

@@ -3,7 +3,7 @@
 What costs is not the bytes but each journey: waking the client's thread, the broker, its disk and
 every reader. So messages of a topic travel in bursts. While one burst is under way, what is
 published waits, and goes as the next one (Nagle's rule, RFC 896): a lone message leaves at once,
-and the busier the topic, the larger its bursts.
+or when it has waited for company as long as it may; the busier the topic, the larger its bursts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Outgoing(NamedTuple):
     payload: bytes
     key: str | None
     properties: Mapping[str, str] | None
-    bulk: bool
+    linger: float | None
     done: asyncio.Future[None]
 
 
@@ -90,7 +90,8 @@ class Outlet:
         self._told = told
         self._waiting: deque[Outgoing] = deque()
         self._under_way: Sequence[Outgoing] = ()
-        self._planned = False
+        self._planned: asyncio.Handle | None = None
+        self._leaves = 0.0  # when, by the loop's time
 
     @property
     def idle(self) -> bool:
@@ -110,12 +111,12 @@ class Outlet:
             fail(message.done, refused)
             return
         self._waiting.append(message)
-        self._plan()
+        self._plan(message)
 
     def opened(self, producer: pulsar.Producer) -> None:
         """Send what waited."""
         self.producer = producer
-        self._plan()
+        self._plan_next()
 
     def failed(self, error: BusError) -> None:
         """Fail what waits."""
@@ -132,23 +133,38 @@ class Outlet:
                     message.done.set_result(None)
                 continue
             error = failure(f"publish to {self.topic}", result.name)
-            if isinstance(error, BusRefused) and message.bulk and len(burst) > 1:
+            if isinstance(error, BusRefused) and message.linger is not None and len(burst) > 1:
                 again.append(message)  # it may be for another of them
             else:
                 fail(message.done, error)
             if result in PRODUCER_ENDED:
                 self.failed(error)
-        self._waiting.extendleft(message._replace(bulk=False) for message in reversed(again))
-        self._plan()
+        self._waiting.extendleft(message._replace(linger=None) for message in reversed(again))
+        self._plan_next()
 
-    def _plan(self) -> None:
-        """Send at the end of this turn of the loop: what it publishes goes together."""
-        if not self._planned and self._waiting and not self._under_way and self.producer:
-            self._planned = True
-            asyncio.get_running_loop().call_soon(self._go)
+    def _plan_next(self) -> None:
+        if self._waiting:
+            self._plan(self._waiting[0])
+
+    def _plan(self, message: Outgoing) -> None:
+        """Let the next burst leave when ``message``, one of those that wait, must.
+
+        At once is at the end of this turn of the loop: what it publishes goes together.
+        """
+        if self._under_way or self.producer is None:
+            return
+        loop = asyncio.get_running_loop()
+        linger = 0.0 if len(self._waiting) >= BURST else message.linger or 0.0
+        leaves = loop.time() + linger
+        if self._planned is not None:
+            if self._leaves <= leaves:
+                return
+            self._planned.cancel()
+        self._leaves = leaves
+        self._planned = loop.call_at(leaves, self._go) if linger else loop.call_soon(self._go)
 
     def _go(self) -> None:
-        self._planned = False
+        self._planned = None
         if self._under_way or self.producer is None or not self._waiting:
             return
         burst = self._under_way = self._take()
@@ -159,14 +175,15 @@ class Outlet:
             unknown = BusUnavailable(f"publish to {self.topic}: {type(error).__name__}")
             for message in burst:
                 fail(message.done, unknown)
-            self._plan()
+            self._plan_next()
 
     def _take(self) -> list[Outgoing]:
-        """Return the next burst, of which all or none are in bulk."""
+        """Return the next burst, of which all or none travel as one."""
         waiting = self._waiting
         burst = [waiting.popleft()]
+        alone = burst[0].linger is None
         size = len(burst[0].payload)
-        while waiting and len(burst) < BURST and waiting[0].bulk == burst[0].bulk:
+        while waiting and len(burst) < BURST and (waiting[0].linger is None) == alone:
             size += len(waiting[0].payload)
             if size > BURST_BYTES:
                 break
@@ -179,10 +196,10 @@ def _send(
     burst: Sequence[Outgoing],
     told: Callable[[Sequence[pulsar.Result]], None],
 ) -> None:
-    """Send a burst: in bulk as one batch, of which all is stored or nothing; or one by one."""
+    """Send a burst: as one batch, of which all is stored or nothing; or one by one."""
     flush = producer._producer.flush_async  # noqa: SLF001 - the public one blocks
     number = len(burst)
-    if burst[0].bulk and number > 1:
+    if burst[0].linger is not None and number > 1:
         for message in burst:
             _hand_over(producer, message, None)
         flush(lambda result: told([result] * number))
