@@ -92,7 +92,8 @@ class Bus(Protocol):
             linger: Seconds that it may wait for others of its topic, to travel as one with them,
                 which is far cheaper: 0 for those that are published at the same time. But a
                 member then gets them together, beyond its ``prefetch`` too, and handing one back
-                may bring back the others. ``None``: it travels alone.
+                may bring back the others. ``None``: it travels alone; between the two kinds there
+                is no order.
 
         Returns:
             A future, done when the bus has durably taken the message. It may be left unawaited

@@ -76,7 +76,8 @@ class PulsarBus(Bus):
             return done
         self._under_way.add(done)
         done.add_done_callback(self._under_way.discard)
-        self._outlets.of(topic).send(Outgoing(payload, key, properties, linger, done))
+        outlet = self._outlets.of(topic, together=linger is not None)
+        outlet.send(Outgoing(payload, key, properties, linger or 0.0, done))
         return done
 
     def _connected(self) -> pulsar.Client:
@@ -96,8 +97,8 @@ class PulsarBus(Bus):
                 self._close_at_exit = weakref.finalize(self, _shut, self._client)
             return self._client
 
-    def _make_producer(self, topic: str) -> pulsar.Producer:
-        return make_producer(self._connected(), self._prefix + topic)
+    def _make_producer(self, topic: str, together: bool) -> pulsar.Producer:  # noqa: FBT001 - as `Outlets` calls it
+        return make_producer(self._connected(), self._prefix + topic, together=together)
 
     @asynccontextmanager
     async def subscribe(

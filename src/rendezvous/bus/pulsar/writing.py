@@ -48,18 +48,21 @@ class Outgoing(NamedTuple):
     payload: bytes
     key: str | None
     properties: Mapping[str, str] | None
-    linger: float | None
+    linger: float
     done: asyncio.Future[None]
 
 
 Told = Callable[["Outlet", Sequence[pulsar.Result]], None]
 """Takes the outcome of a burst, a result for each message; called by the client's thread."""
 
+Results = Callable[[Sequence[pulsar.Result]], None]
+"""Likewise, of a burst that is known."""
 
-def make_producer(client: pulsar.Client, topic: str) -> pulsar.Producer:
-    """Return a producer whose batches are the bursts: its own limits lie beyond theirs.
 
-    Blocks. Raises: BusError.
+def make_producer(client: pulsar.Client, topic: str, *, together: bool) -> pulsar.Producer:
+    """Return a producer; where messages travel ``together``, one whose batches are the bursts.
+
+    The limits of its batches lie beyond those of bursts. Blocks. Raises: BusError.
     """
     try:
         return client.create_producer(
@@ -67,29 +70,32 @@ def make_producer(client: pulsar.Client, topic: str) -> pulsar.Producer:
             send_timeout_millis=0,  # it sends again for ever; a timeout's outcome is unknown
             max_pending_messages=2 * BURST,
             block_if_queue_full=False,
-            batching_enabled=True,
+            batching_enabled=together,
             batching_max_messages=2 * BURST,
             batching_max_allowed_size_in_bytes=8 * BURST_BYTES,
-            batching_max_publish_delay_ms=60_000,
+            batching_max_publish_delay_ms=1000,
         )
     except pulsar.PulsarException as error:
         raise failure(f"publish to {topic.rpartition('/')[2]}", type(error).__name__) from error
 
 
 class Outlet:
-    """The one producer of a topic; what is published meanwhile waits, in order.
+    """A producer of a topic; what is published while a burst is under way waits, in order.
 
     Args:
         topic: The short name.
+        together: Whether a burst travels as one, or each of its messages alone.
         told: Is called with this outlet and what became of its burst.
     """
 
-    def __init__(self, topic: str, told: Told) -> None:
+    def __init__(self, topic: str, told: Told, *, together: bool) -> None:
         self.topic = topic
+        self.together = together
         self.producer: pulsar.Producer | None = None
         self._told = told
         self._waiting: deque[Outgoing] = deque()
         self._under_way: Sequence[Outgoing] = ()
+        self._alone = 0  # so many of those that wait were refused as one
         self._planned: asyncio.Handle | None = None
         self._leaves = 0.0  # when, by the loop's time
 
@@ -133,13 +139,14 @@ class Outlet:
                     message.done.set_result(None)
                 continue
             error = failure(f"publish to {self.topic}", result.name)
-            if isinstance(error, BusRefused) and message.linger is not None and len(burst) > 1:
+            if isinstance(error, BusRefused) and self.together and len(burst) > 1:
                 again.append(message)  # it may be for another of them
             else:
                 fail(message.done, error)
             if result in PRODUCER_ENDED:
                 self.failed(error)
-        self._waiting.extendleft(message._replace(linger=None) for message in reversed(again))
+        self._waiting.extendleft(reversed(again))
+        self._alone = self._alone or len(again)
         self._plan_next()
 
     def _plan_next(self) -> None:
@@ -154,7 +161,7 @@ class Outlet:
         if self._under_way or self.producer is None:
             return
         loop = asyncio.get_running_loop()
-        linger = 0.0 if len(self._waiting) >= BURST else message.linger or 0.0
+        linger = 0.0 if len(self._waiting) >= BURST else message.linger
         leaves = loop.time() + linger
         if self._planned is not None:
             if self._leaves <= leaves:
@@ -169,7 +176,8 @@ class Outlet:
             return
         burst = self._under_way = self._take()
         try:
-            _send(self.producer, burst, partial(self._told, self))
+            send = _as_one if self.together else _one_by_one
+            send(self.producer, burst, partial(self._told, self))
         except pulsar.PulsarException as error:  # of some of them the outcome is unknown
             self._under_way = ()
             unknown = BusUnavailable(f"publish to {self.topic}: {type(error).__name__}")
@@ -178,12 +186,13 @@ class Outlet:
             self._plan_next()
 
     def _take(self) -> list[Outgoing]:
-        """Return the next burst, of which all or none travel as one."""
         waiting = self._waiting
         burst = [waiting.popleft()]
-        alone = burst[0].linger is None
+        if self._alone:
+            self._alone -= 1
+            return burst
         size = len(burst[0].payload)
-        while waiting and len(burst) < BURST and (waiting[0].linger is None) == alone:
+        while waiting and len(burst) < BURST:
             size += len(waiting[0].payload)
             if size > BURST_BYTES:
                 break
@@ -191,29 +200,33 @@ class Outlet:
         return burst
 
 
-def _send(
-    producer: pulsar.Producer,
-    burst: Sequence[Outgoing],
-    told: Callable[[Sequence[pulsar.Result]], None],
-) -> None:
-    """Send a burst: as one batch, of which all is stored or nothing; or one by one."""
+def _as_one(producer: pulsar.Producer, burst: Sequence[Outgoing], told: Results) -> None:
+    """Send a burst as one batch, of which all is stored or nothing."""
     flush = producer._producer.flush_async  # noqa: SLF001 - the public one blocks
-    number = len(burst)
-    if burst[0].linger is not None and number > 1:
-        for message in burst:
-            _hand_over(producer, message, None)
-        flush(lambda result: told([result] * number))
+    if len(burst) == 1 and len(burst[0].payload) > BURST_BYTES:
+        # it may be too large for the broker, of which a flush knows nothing
+        _hand_over(producer, burst[0], lambda result, _: told([result]))
+        flush(_nothing)
         return
+    for message in burst:
+        _hand_over(producer, message, None)
+    flush(lambda result: told([result] * len(burst)))
+
+
+def _one_by_one(producer: pulsar.Producer, burst: Sequence[Outgoing], told: Results) -> None:
     results: dict[int, pulsar.Result] = {}
 
     def one(place: int, result: pulsar.Result, _: object) -> None:
         results[place] = result  # in any order: one that is too large is told at once
-        if len(results) == number:
-            told([results[place] for place in range(number)])
+        if len(results) == len(burst):
+            told([results[place] for place in range(len(burst))])
 
     for place, message in enumerate(burst):
         _hand_over(producer, message, partial(one, place))
-        flush(None)
+
+
+def _nothing(_: pulsar.Result) -> None:
+    """Take a flush's result: the message itself has said what became of it."""
 
 
 def _hand_over(
@@ -245,12 +258,13 @@ class Outlets:
     another beside it, for that would mix up the order.
 
     Args:
-        make: Makes the producer of a topic; called in a thread. It raises ``BusError``.
+        make: Makes a producer of a topic, for messages that travel together or for others; called
+            in a thread. It raises ``BusError``.
     """
 
-    def __init__(self, make: Callable[[str], pulsar.Producer]) -> None:
+    def __init__(self, make: Callable[[str, bool], pulsar.Producer]) -> None:
         self._make = make
-        self._outlets: dict[str, Outlet] = {}
+        self._outlets: dict[tuple[str, bool], Outlet] = {}
         self._outcomes: Outcomes | None = None
         self.changing: set[asyncio.Task[pulsar.Producer] | asyncio.Task[None]] = set()
         """What opens and closes producers at present."""
@@ -258,16 +272,17 @@ class Outlets:
     def __len__(self) -> int:
         return len(self._outlets)
 
-    def of(self, topic: str) -> Outlet:
-        """Return the outlet of ``topic``, the most recently used one from now on."""
-        outlet = self._outlets.pop(topic, None)
+    def of(self, topic: str, *, together: bool = False) -> Outlet:
+        """Return an outlet of ``topic``, the most recently used one from now on."""
+        key = (topic, together)
+        outlet = self._outlets.pop(key, None)
         if outlet is not None:
-            self._outlets[topic] = outlet
+            self._outlets[key] = outlet
             return outlet
         if self._outcomes is None:
             self._outcomes = Outcomes(asyncio.get_running_loop(), self._settled)
-        outlet = self._outlets[topic] = Outlet(topic, self._outcomes.put)
-        opening = asyncio.create_task(asyncio.to_thread(self._make, topic))
+        outlet = self._outlets[key] = Outlet(topic, self._outcomes.put, together=together)
+        opening = asyncio.create_task(asyncio.to_thread(self._make, topic, together))
         self.changing.add(opening)
 
         def opened(made: asyncio.Task[pulsar.Producer]) -> None:
@@ -291,8 +306,9 @@ class Outlets:
 
     def drop(self, outlet: Outlet) -> None:
         """Let the next message of its topic make a new producer, if ``outlet`` is still the one."""
-        if self._outlets.get(outlet.topic) is outlet:
-            del self._outlets[outlet.topic]
+        key = (outlet.topic, outlet.together)
+        if self._outlets.get(key) is outlet:
+            del self._outlets[key]
 
     def trim(self) -> None:
         """Close idle outlets where there are too many."""
