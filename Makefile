@@ -103,6 +103,10 @@ bench: setup ## Capacity, latency and costs beside a bare service and the bare b
 bench-growth: setup ## Whether a request costs more with more models, or after a million: twenty minutes
 	$(RUN) python -m bench.growth
 
+.PHONY: bench-peers
+bench-peers: setup ## Install the peers of the benchmark, and see each answer rightly
+	$(RUN) python -m bench.peers
+
 .PHONY: clean
 clean: ## Remove what running, training and testing made, with the containers' data
 	test ! -x .venv/bin/python || $(RUN) python -m deploy.stack clean
