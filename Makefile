@@ -104,7 +104,7 @@ bench-growth: setup ## Whether a request costs more with more models, or after a
 	$(RUN) python -m bench.growth
 
 .PHONY: bench-peers
-bench-peers: setup ## Install the peers of the benchmark, and see each answer rightly
+bench-peers: setup ## Capacity beside BentoML, LitServe, MLServer and Ray Serve: five minutes
 	$(RUN) python -m bench.peers
 
 .PHONY: clean

@@ -18,7 +18,7 @@ from bench.questions import different
 from bench.replicas import shares
 from bench.report import BASE, Report, about, keep, markdown
 from bench.scoring import rows_per_second
-from bench.systems import pid
+from bench.systems import pids
 from bench.two_hops import paced_round_trips
 from deploy.servers.elasticsearch import Elasticsearch
 from deploy.servers.pulsar import Pulsar
@@ -77,7 +77,7 @@ def _systems(logs: Path, broker: Pulsar, rounds: int, seconds: float) -> Report:
         compared = {
             BASE: stack.enter_context(systems.bare(logs)),
             EMBEDDED: stack.enter_context(systems.embedded(logs)),
-            PULSAR: stack.enter_context(systems.over_pulsar(logs, broker.url, pid(broker))),
+            PULSAR: stack.enter_context(systems.over_pulsar(logs, broker.url, pids(broker))),
         }
         echo = systems.process("echo", ["-m", "bench.two_hops", broker.url], logs)
         stack.enter_context(running([echo]))
@@ -116,13 +116,13 @@ def _with_elasticsearch(
     elastic.start()
     with ExitStack() as stack:
         bare = stack.enter_context(systems.bare(logs))
-        pulsar = stack.enter_context(systems.over_pulsar(logs, broker.url, pid(broker)))
+        pulsar = stack.enter_context(systems.over_pulsar(logs, broker.url, pids(broker)))
         connectors = [
             systems.elasticsearch_connector(f"Elasticsearch connector, {what}", topic, elastic.url)
             for what, topic in [("inputs", "decoy"), ("scores", "score")]
         ]
-        pids = stack.enter_context(systems.services(connectors, broker.url, logs))
-        whole = systems.System(pulsar.port, {**pulsar.pids, **pids, "Elasticsearch": pid(elastic)})
+        more = stack.enter_context(systems.services(connectors, broker.url, logs))
+        whole = systems.System(pulsar.port, {**pulsar.pids, **more, "Elasticsearch": pids(elastic)})
         compared: Mapping[str, System] = {BASE: bare, ELASTIC: whole}
         measure.warm_up(compared, 3 * measure.WARM_UP)
         capacity, uses = measure.capacity(compared, BASE, CLIENTS, rounds, seconds)

@@ -17,7 +17,7 @@ from bench.history import Figures
 from bench.load import PRODUCTION, QUESTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from bench.systems import System
 
 SCRIPT = Path(__file__).with_name("closed.lua")
 
@@ -42,14 +42,8 @@ ANY_COPY: tuple[Exchange, ...] = tuple(
 )
 
 
-def closed_loop(
-    port: int,
-    clients: int,
-    seconds: float,
-    exchanges: Sequence[Exchange] = OWN,
-    path: str = "/predict",
-) -> Figures:
-    """Load ``127.0.0.1:port`` with ``clients``, each with one request at a time, for ``seconds``.
+def closed_loop(system: System, clients: int, seconds: float) -> Figures:
+    """Load a system with ``clients``, each with one request at a time, for ``seconds``.
 
     Raises:
         RuntimeError: There is no ``wrk``, or it failed.
@@ -57,10 +51,18 @@ def closed_loop(
     if shutil.which("wrk") is None:
         raise RuntimeError("the bench needs wrk, an HTTP load generator: install package `wrk`")
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
-        file.write("".join("\t".join(exchange) + "\n" for exchange in exchanges))
+        file.write("".join("\t".join(exchange) + "\n" for exchange in system.exchanges))
         file.flush()
-        command = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--latency"]
-        command += ["-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}"]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{clients}",
+            f"-d{max(1, round(seconds))}s",
+            "--latency",
+            "--timeout",
+            "10s",
+        ]
+        command += ["-s", str(SCRIPT), f"http://127.0.0.1:{system.port}{system.path}"]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False,
             env={**os.environ, "BENCH_EXCHANGES": file.name},

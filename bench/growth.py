@@ -58,7 +58,7 @@ def _more_models(report: Report, logs: Path, broker: Pulsar, rounds: int, second
         print(f"{number} models", flush=True)
         place = logs / f"models-{number}"
         place.mkdir()
-        with systems.over_pulsar(place, broker.url, systems.pid(broker), models=number) as system:
+        with systems.over_pulsar(place, broker.url, systems.pids(broker), models=number) as system:
             name = f"rendezvous, over Pulsar, {number} models"
             measure.warm_up({name: system}, 3 * measure.WARM_UP)
             rows, used = measure.capacity({name: system}, name, CLIENTS, rounds, seconds)
@@ -79,7 +79,7 @@ def _more_requests(report: Report, logs: Path, broker: Pulsar, requests: int) ->
     marks = [number for number in REQUESTS if number < requests] + [requests]
     with systems.embedded(logs) as system:
         report["goals"] += _endured(EMBEDDED, system, marks)
-    with systems.over_pulsar(logs, broker.url, systems.pid(broker)) as system:
+    with systems.over_pulsar(logs, broker.url, systems.pids(broker)) as system:
         report["goals"] += _endured(PULSAR, system, marks)
 
 
@@ -96,7 +96,7 @@ def _endured(name: str, system: System, marks: Sequence[int]) -> list[Goal]:
     for mark in marks:
         before, counted = uses(system.pids), answers
         while answers < mark:
-            figures = closed_loop(system.port, CLIENTS, SLICE, system.exchanges)
+            figures = closed_loop(system, CLIENTS, SLICE)
             answers += figures.answers
             wrong += figures.wrong + figures.empty + figures.failed
             print(f"  {answers:,} answers", flush=True)

@@ -31,7 +31,7 @@ def capacity(
     for turn in range(rounds):
         for name, system in systems.items():
             before = uses(system.pids)
-            figures = closed_loop(system.port, clients, seconds, system.exchanges)
+            figures = closed_loop(system, clients, seconds)
             after = since(before, uses(system.pids))
             seen[name].append(figures)
             used[name].append(
@@ -98,4 +98,4 @@ def warm_up(systems: Mapping[str, System], seconds: float = WARM_UP) -> None:
     """Load each for a while: a fresh Java process takes twice the time."""
     for name, system in systems.items():
         print(f"  warming up: {name}", flush=True)
-        closed_loop(system.port, 16, seconds, system.exchanges)
+        closed_loop(system, 16, seconds)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.closed import ANY_COPY, BARE, OWN, Exchange
+from bench.usage import Pids
 from rendezvous.testing.processes import Process, free_port, running
 
 if TYPE_CHECKING:
@@ -26,14 +27,16 @@ class System:
     """A system that runs.
 
     Attributes:
-        port: Where it answers ``POST /predict``.
+        port: Where it answers.
         pids: Its processes, by the words for them in the report.
         exchanges: What it is asked, and what must be in the answers.
+        path: Where it is asked, by ``POST``.
     """
 
     port: int
-    pids: Mapping[str, int] = field(default_factory=dict)
+    pids: Mapping[str, Pids] = field(default_factory=dict)
     exchanges: Sequence[Exchange] = OWN
+    path: str = "/predict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def bare(logs: Path) -> Iterator[System]:
     service = process("bare", arguments, logs)
     with running([service]):
         service.wait_ready(f"http://127.0.0.1:{port}/openapi.json")
-        yield System(port, {"service": service.running.pid}, BARE)
+        yield System(port, {"service": (service.running.pid,)}, BARE)
 
 
 @contextmanager
@@ -72,12 +75,12 @@ def embedded(logs: Path) -> Iterator[System]:
     service = process("embedded", arguments, logs)
     with running([service]):
         service.wait_ready(f"http://127.0.0.1:{port}/readyz")
-        yield System(port, {"everything": service.running.pid})
+        yield System(port, {"everything": (service.running.pid,)})
 
 
 @contextmanager
 def over_pulsar(
-    logs: Path, broker: str, broker_pid: int, models: int | None = None
+    logs: Path, broker: str, broker_pids: Pids, models: int | None = None
 ) -> Iterator[System]:
     """Each service a process of its own, over Pulsar: front end, 2 models, decoy, 2 connectors.
 
@@ -97,7 +100,7 @@ def over_pulsar(
     ]
     with services(parts, broker, logs) as pids:
         exchanges = OWN if models is None else ANY_COPY
-        yield System(port, {**pids, "broker": broker_pid}, exchanges)
+        yield System(port, {**pids, "broker": broker_pids}, exchanges)
 
 
 def model(name: str, bundle: str, **env: str) -> Part:
@@ -138,25 +141,25 @@ def _reads(topic: str, kind: str) -> dict[str, str]:
 
 
 @contextmanager
-def services(parts: Sequence[Part], broker: str, logs: Path) -> Iterator[dict[str, int]]:
+def services(parts: Sequence[Part], broker: str, logs: Path) -> Iterator[dict[str, Pids]]:
     """Run services over Pulsar, each ready before the next starts; yield their pids by name."""
     with ExitStack() as stack:
-        pids = {}
+        pids: dict[str, Pids] = {}
         for part in parts:
             service = process(
                 part.name.replace(" ", "-"), ["-m", part.module], logs, _env(part, broker)
             )
             stack.enter_context(running([service]))
             service.wait_ready(f"{_pages(service.env)}/readyz")
-            pids[part.name] = service.running.pid
+            pids[part.name] = (service.running.pid,)
         yield pids
 
 
-def pid(server: Pulsar | Elasticsearch) -> int:
+def pids(server: Pulsar | Elasticsearch) -> Pids:
     """Return the process of a server that runs."""
     if server.pid is None:
         raise RuntimeError(f"{server.name} does not run")
-    return server.pid
+    return (server.pid,)
 
 
 def _env(part: Part, broker: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,13 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 
+Pids = tuple[int, ...]
+"""The processes that are one thing in the report."""
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Of one process, with its children.
+    """Of one process, or of several together.
 
     Attributes:
         cpu_seconds: Time on a core, its own and the system's for it, until now or in a span.
@@ -26,21 +30,21 @@ class Use:
     memory_mib: float
 
 
-def use(pid: int) -> Use:
-    """Return what the process has taken so far; nothing, where it has ended."""
-    try:
-        process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        times = [each.cpu_times() for each in family]
-        memory = sum(each.memory_info().rss for each in family)
-    except psutil.NoSuchProcess:
-        return Use(0.0, 0.0)
-    return Use(sum(t.user + t.system for t in times), memory / MIB)
+def use(*pids: int) -> Use:
+    """Return what processes have taken so far; nothing, of one that has ended."""
+    seconds, memory = 0.0, 0.0
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            times = process.cpu_times()
+            seconds += times.user + times.system
+            memory += process.memory_info().rss / MIB
+    return Use(seconds, memory)
 
 
-def uses(pids: Mapping[str, int]) -> dict[str, Use]:
+def uses(pids: Mapping[str, Pids]) -> dict[str, Use]:
     """Return what each has taken so far."""
-    return {name: use(pid) for name, pid in pids.items()}
+    return {name: use(*each) for name, each in pids.items()}
 
 
 def since(before: Mapping[str, Use], now: Mapping[str, Use]) -> dict[str, Use]:

@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.load import INPUTS
+from bench.load import PRODUCTION, QUESTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-ROWS = tuple((list(flower.values()), label) for flower, label in INPUTS)
+ROWS = tuple((list(q.body.values()), q.labels[PRODUCTION]) for q in QUESTIONS)
 
 
 @dataclass(frozen=True, slots=True)
