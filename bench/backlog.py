@@ -171,6 +171,5 @@ def _counted(port: int, name: str) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
         families: Any = parse(page.read().decode())
     wanted = {f"{name}_total", f"{name}_sum"}
-    return sum(
-        sample.value for family in families for sample in family.samples if sample.name in wanted
-    )
+    samples = [sample for family in families for sample in family.samples]
+    return float(sum(sample.value for sample in samples if sample.name in wanted))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.closed import ANY_COPY, BARE, OWN, Exchange
-from bench.usage import Pids
 from rendezvous.testing.processes import Process, free_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from bench.usage import Pids
     from deploy.servers.elasticsearch import Elasticsearch
     from deploy.servers.pulsar import Pulsar
 
