@@ -31,6 +31,7 @@ def main() -> None:
             instance=settings.instance,
             reply_topics=settings.reply_topics,
             max_batch=settings.max_batch,
+            alone=True,
         )
         return Worker(model, bus, post, metrics).run
 

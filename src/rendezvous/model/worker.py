@@ -26,7 +26,7 @@ from rendezvous.deadletter import Undertaker
 from rendezvous.errors import BusError, ContractError
 from rendezvous.membership import MembershipObserver, membership
 from rendezvous.model.evaluation import Outcome, evaluate
-from rendezvous.model.thread import EvaluationThread
+from rendezvous.model.quick import Evaluations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -62,6 +62,8 @@ class Post:
         reply_topics: A pattern that a request's return address must match as a whole; anything
             else is refused, so that no message can make a worker write where it likes.
         max_batch: Requests scored at once, at most.
+        alone: Whether the process has nothing else to do: then a quick model is evaluated in its
+            event loop, and the process ends if the model hangs there.
     """
 
     endpoint: str
@@ -71,6 +73,7 @@ class Post:
     instance: str = "0"
     reply_topics: str = REPLY_TOPICS
     max_batch: int = 256
+    alone: bool = False
 
 
 class Observer(MembershipObserver, Protocol):
@@ -141,12 +144,14 @@ class Worker:
         prefetch = 2 * self.post.max_batch  # the rest is left to other replicas
         with membership(self.observer, self.group, topics) as reads:
             async with self.bus.subscribe(topics, self.group, prefetch=prefetch) as deliveries:
-                thread: EvaluationThread[list[Outcome]] = EvaluationThread(self.group)
+                evaluations: Evaluations[list[Outcome]] = Evaluations(
+                    self.group, in_loop=self.post.alone
+                )
                 reads()
                 try:
-                    await self._serve(deliveries, undertaker, thread, stop)
+                    await self._serve(deliveries, undertaker, evaluations, stop)
                 finally:
-                    thread.close()
+                    evaluations.close()
                     for task in self._settling:
                         task.cancel()
 
@@ -154,7 +159,7 @@ class Worker:
         self,
         deliveries: Deliveries,
         undertaker: Undertaker,
-        thread: EvaluationThread[list[Outcome]],
+        evaluations: Evaluations[list[Outcome]],
         stop: asyncio.Event,
     ) -> None:
         async with self._announced() as up_to_date:
@@ -164,7 +169,7 @@ class Worker:
                     jobs = await self._open(batch, deliveries, undertaker)
                     if jobs or not batch:
                         up_to_date.set()
-                    await self._work(jobs, deliveries, undertaker, thread)
+                    await self._work(jobs, deliveries, undertaker, evaluations)
             # before the goodbye: that ends the wait for what is not there yet
             await asyncio.gather(*self._settling)
 
@@ -253,7 +258,7 @@ class Worker:
         jobs: Sequence[_Job],
         deliveries: Deliveries,
         undertaker: Undertaker,
-        thread: EvaluationThread[list[Outcome]],
+        evaluations: Evaluations[list[Outcome]],
     ) -> None:
         """Predict once for all, start to publish the scores, and go on."""
         if not jobs:
@@ -263,7 +268,7 @@ class Worker:
         inputs = [job.request.model_input for job in jobs]
         self._evaluating_since = time.monotonic()
         try:
-            outcomes = await thread.submit(partial(evaluate, self.model, inputs))
+            outcomes = await evaluations.run(partial(evaluate, self.model, inputs))
         finally:
             self._evaluating_since = math.inf
         seconds = time.time() - started
