@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from bench import backlog, goals, measure, systems
-from bench.goals import ELASTIC, EMBEDDED, PULSAR, TWO_HOPS
-from bench.load import crowd, paced
+from bench.goals import BASE, ELASTIC, EMBEDDED, PULSAR, TWO_HOPS
+from bench.load import bare_answer, crowd, own_answer, paced
 from bench.questions import different
 from bench.replicas import shares
-from bench.report import BASE, Report, about, keep, markdown
+from bench.report import Report, about, keep, markdown
 from bench.scoring import rows_per_second
 from bench.systems import pids
 from bench.two_hops import paced_round_trips
@@ -25,8 +25,10 @@ from deploy.servers.pulsar import Pulsar
 from rendezvous.testing.processes import running
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from bench.history import Figures
+    from bench.load import Judge
     from bench.systems import System
 
 CLIENTS = 64
@@ -84,7 +86,7 @@ def _systems(logs: Path, broker: Pulsar, rounds: int, seconds: float) -> Report:
         measure.warm_up(compared)
         measure.warm_up({PULSAR: compared[PULSAR]}, 3 * measure.WARM_UP)
         capacity, uses = measure.capacity(compared, BASE, CLIENTS, rounds, seconds)
-        latency = _latency(compared[PULSAR], broker, rounds, seconds)
+        latency = _latency(compared, broker, rounds, seconds)
         print(f"{CROWD} clients", flush=True)
         port = compared[PULSAR].port
         history = uvloop.run(crowd(port, CROWD, CROWD_SECONDS, different(20 * CROWD)))
@@ -97,12 +99,21 @@ def _systems(logs: Path, broker: Pulsar, rounds: int, seconds: float) -> Report:
     return {"goals": found, "capacity": capacity, "latency": latency, "uses": uses}
 
 
-def _latency(system: System, broker: Pulsar, rounds: int, seconds: float) -> list[dict[str, Any]]:
+def _latency(
+    compared: Mapping[str, System], broker: Pulsar, rounds: int, seconds: float
+) -> list[dict[str, Any]]:
     print("  open loop", flush=True)
+
+    def over_http(name: str, judge: Judge) -> Callable[[], Figures]:
+        port = compared[name].port
+        return lambda: uvloop.run(paced(port, RATE, seconds, judge=judge)).figures(seconds)
+
     return measure.latency(
         {
             TWO_HOPS: lambda: paced_round_trips(broker.url, RATE, seconds).figures(seconds),
-            PULSAR: lambda: uvloop.run(paced(system.port, RATE, seconds)).figures(seconds),
+            BASE: over_http(BASE, bare_answer),
+            EMBEDDED: over_http(EMBEDDED, own_answer),
+            PULSAR: over_http(PULSAR, own_answer),
         },
         rounds,
     )

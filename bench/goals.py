@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bench.backlog import Drained
     from bench.history import Figures
 
+BASE = "bare FastAPI + scikit-learn, one model"
 EMBEDDED = "rendezvous, embedded"
 PULSAR = "rendezvous, over Pulsar"
 ELASTIC = "rendezvous, over Pulsar, with Elasticsearch"
@@ -52,14 +53,20 @@ def ratios(rows: list[dict[str, Any]]) -> list[Goal]:
 
 
 def latencies(rows: list[dict[str, Any]]) -> list[Goal]:
-    """Return the goals of latency: ours, HTTP included, over that of the bare bus."""
+    """Return the goals of the latency that is added to a service without a bus.
+
+    By so much ours is over the bare service's, in two bare hops over the bus.
+    """
     by_name = {row["system"]: row for row in rows}
-    ours, bare = by_name[PULSAR], by_name[TWO_HOPS]
+    ours, service, hops = by_name[PULSAR], by_name[BASE], by_name[TWO_HOPS]
     return [
-        at_most(f"over Pulsar at 100 requests/s, {name}, over two bare hops",
-                ours[key] / bare[key], limit)
+        at_most(
+            f"over Pulsar at 100 requests/s, added {name}, over two bare hops",
+            (ours[key] - service[key]) / hops[key],
+            limit,
+        )
         for name, key, limit in [("p50", "p50_ms", 1.5), ("p99", "p99_ms", 2.0)]
-    ]  # fmt: skip
+    ]
 
 
 def crowded(figures: Figures, clients: int, deadline_ms: float) -> list[Goal]:

@@ -59,6 +59,14 @@ def own_answer(question: Question, status: int, body: bytes) -> Verdict:
     return "right" if model == PRODUCTION else "fallback"
 
 
+def bare_answer(question: Question, status: int, body: bytes) -> Verdict:
+    """Judge an answer of the bare service, which does not repeat the input."""
+    if status != 200:  # noqa: PLR2004 - the status of a good answer
+        return "failed"
+    right = json.loads(body)["modelResult"]["result"] == question.labels[PRODUCTION]
+    return "right" if right else "wrong"
+
+
 class Connection:
     """A connection that is kept, with one request at a time."""
 

@@ -18,7 +18,6 @@ from matplotlib import pyplot as plt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BASE = "bare FastAPI + scikit-learn, one model"
 Report = dict[str, Any]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import measure, systems
-from bench.goals import EMBEDDED, PULSAR
+from bench.goals import BASE, EMBEDDED, PULSAR
 from bench.peers import PEERS, install, serve, version
-from bench.report import BASE, Report, about, keep, markdown
+from bench.report import Report, about, keep, markdown
 from deploy.servers.pulsar import Pulsar
 
 if TYPE_CHECKING:
