@@ -49,7 +49,7 @@ if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -92,11 +92,11 @@ class FileSink(Sink):
         with self._turn:
             try:
                 seen = self._seen = self._seen or self._open()
-                lines, rejections = _lines(batch, seen)
-                if lines:
-                    entry = self._close_file(lines)
+                new, rejections = _new(batch, seen)
+                if new:
+                    entry = self._close_file([*new.values()])
                     self._list(entry)
-                    seen.add(lines)
+                    seen.add(new)
             except OSError as error:
                 self._seen = None  # the next write looks at what is really on the disk
                 raise SinkUnavailable(f"{self._directory}: {error}") from error
@@ -144,26 +144,25 @@ class FileSink(Sink):
             adopted.append(entry)
         return adopted
 
-    def _close_file(self, lines: Mapping[str, bytes]) -> Entry:
-        """Write a file aside, make it durable, and give it its name."""
+    def _close_file(self, records: Sequence[tuple[str, bytes]]) -> Entry:
+        """Write ids' lines to a file aside, make it durable, and give it its name."""
         name = f"log-{uuid.uuid4()}.gz"
         part = self._directory / (name + PART)
         try:
-            size, checksum = _compress(part, lines.values())
+            size, checksum = _compress(part, [line for _, line in records])
             part.rename(self._directory / name)
         except OSError:
             part.unlink(missing_ok=True)
             raise
         _sync_directory(self._directory)
-        ids = list(lines)
         return Entry(
             file=name,
             sha256=checksum,
-            lines=len(lines),
+            lines=len(records),
             size=size,
             created=datetime.now(UTC).isoformat(),
-            first=ids[0],
-            last=ids[-1],
+            first=records[0][0],
+            last=records[-1][0],
         )
 
     def _list(self, entry: Entry) -> None:
@@ -182,11 +181,11 @@ class _Ids:
         self._known: set[bytes] = set()
         self._order: deque[bytes] = deque()
 
-    def __contains__(self, record: str) -> bool:
-        return _digest(record) in self._known
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._known
 
-    def add(self, ids: Iterable[str]) -> None:
-        for digest in map(_digest, ids):
+    def add(self, digests: Iterable[bytes]) -> None:
+        for digest in digests:
             if digest not in self._known:
                 self._known.add(digest)
                 self._order.append(digest)
@@ -198,9 +197,11 @@ def _digest(record: str) -> bytes:
     return blake2b(record.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _lines(batch: Sequence[Record], seen: _Ids) -> tuple[dict[str, bytes], list[Rejection]]:
-    """Return what is new in the batch by its id, and what is no JSON object."""
-    lines: dict[str, bytes] = {}
+def _new(
+    batch: Sequence[Record], seen: _Ids
+) -> tuple[dict[bytes, tuple[str, bytes]], list[Rejection]]:
+    """Return id and line of what is new in the batch, by its digest; and what is no JSON object."""
+    new: dict[bytes, tuple[str, bytes]] = {}
     rejections = []
     for record in batch:
         try:
@@ -208,9 +209,10 @@ def _lines(batch: Sequence[Record], seen: _Ids) -> tuple[dict[str, bytes], list[
         except ContractError as error:
             rejections.append(Rejection(record, str(error)))
             continue
-        if record.id not in seen:
-            lines.setdefault(record.id, line)
-    return lines, rejections
+        digest = _digest(record.id)
+        if digest not in seen:
+            new.setdefault(digest, (record.id, line))
+    return new, rejections
 
 
 def _read_ids(directory: Path, entries: Sequence[Entry]) -> _Ids:
@@ -229,7 +231,7 @@ def _read_ids(directory: Path, entries: Sequence[Entry]) -> _Ids:
         log.warning("%s: %d files can not be read; see `archive verify`", directory, unreadable)
     seen = _Ids()
     for ids in reversed(files):
-        seen.add(ids)
+        seen.add(map(_digest, ids))
     return seen
 
 

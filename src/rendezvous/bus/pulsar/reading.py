@@ -63,30 +63,40 @@ class Intake(Listening):
         self._waiting: deque[pulsar.Message] = deque()
         self._arrived = asyncio.Event()
         self._scheduled = False
+        self._few = True
         self._room = Event()
         self._ended: BusError | None = None
         self._thread = Thread(target=self._read, name="pulsar-intake", daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        patience = READ_MS
+        together = 0  # messages since the last pause
         while self._ended is None:
             try:
-                self._waiting.append(self._read_one(patience))
+                self._waiting.append(self._read_one(0 if together else READ_MS))
             except pulsar.Timeout:  # closing does not always end a read: look whether it is time
-                if not patience:
-                    self._wake()  # for all that has come together
-                patience = READ_MS
+                if together:
+                    self._wake()
+                together = 0
                 continue
             except pulsar.PulsarException as error:
                 self._end(f"the subscription has ended: {type(error).__name__}")
                 break
-            if self._linger and patience:
-                time.sleep(self._linger)
-                patience = 0
-            if patience or len(self._waiting) >= self._limit // 4:
-                self._wake()
+            together = self._gathered(together)
             self._await_room()
+
+    def _gathered(self, together: int) -> int:
+        """Wake the loop now, or wait for others to come along; return how many have, of those."""
+        if not self._linger:
+            self._wake()
+            return 0
+        if not together and self._few:
+            time.sleep(self._linger)
+        together += 1
+        self._few = together < self._limit // 4  # where many wait, no time is lost
+        if not self._few:
+            self._wake()
+        return together
 
     def _await_room(self) -> None:
         if len(self._waiting) >= self._limit:
