@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rendezvous.bus.factory import connect
 from rendezvous.frontend.server import make_rendezvous, serve
-from rendezvous.service import Fuse, supervise
+from rendezvous.service import Fuse, spare_collections, supervise
 from rendezvous.telemetry import Metrics, share_metrics
 from rendezvous.workers import end_with_parent
 
@@ -55,6 +55,7 @@ def serve_here(
             await asyncio.gather(listening, return_exceptions=True)
             await bus.aclose()
 
+    spare_collections()
     serve(configuration, rendezvous, settings, metrics, running, here.listener if here else None)
     if fuse.blown:
         raise SystemExit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import random
@@ -36,6 +37,16 @@ LONGEST_PAUSE = 2.0
 
 LAST_SECONDS = 8.0
 """What a part has to finish what is in hand when it is stopped; the bus may be away for good."""
+
+
+def spare_collections() -> None:
+    """Have the garbage collector look at what is made by the way less often, and at the rest never.
+
+    To be called when a process is set up: by default it looks after every few requests.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @dataclass(slots=True)
@@ -163,6 +174,7 @@ async def _until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     bus = connect(settings.bus)
+    spare_collections()
     try:
         log.info("%s starts on %s", name, settings.bus)
         await supervise(name, build(bus, metrics), stop)

@@ -22,15 +22,13 @@ from rendezvous.contract import (
 from rendezvous.core import Rendezvous
 from rendezvous.decision import Endpoint
 from rendezvous.frontend.app import create_app
-from rendezvous.frontend.predictions import Served
+from rendezvous.frontend.predictions import Served, Shortcut
 from rendezvous.policy import Newest
 from rendezvous.schema import InputField
 from rendezvous.telemetry import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-
-    from fastapi import FastAPI
 
 EXAMPLE = {"sepalLength": 5.9, "sepalWidth": 3.0, "petalLength": 5.1, "petalWidth": 1.8}
 IRIS = [InputField(name=name, minimum=-1000, maximum=1000) for name in EXAMPLE]
@@ -100,7 +98,7 @@ class Script:
 class FrontEnd:
     """What a test gets in hand."""
 
-    app: FastAPI
+    app: Shortcut
     client: httpx.AsyncClient
     rendezvous: Rendezvous
     bus: MemoryBus
@@ -146,7 +144,7 @@ async def front_end(*models: Script, **plan: Any) -> AsyncIterator[FrontEnd]:
     metrics.watch_in_flight(lambda: rendezvous.in_flight)
     app = create_app(rendezvous, served, metrics=metrics.text, allowed_hosts=planned.allowed_hosts)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(app.router.lifespan_context(app))
+        await stack.enter_async_context(app.framework.router.lifespan_context(app))
         await stack.enter_async_context(_running(planned.models, bus))
         await _live(rendezvous, planned.models)
         client = httpx.AsyncClient(

@@ -26,7 +26,7 @@ from rendezvous.local import Local
 from rendezvous.model.bundle import load as load_bundle
 from rendezvous.model.decoy import Decoy
 from rendezvous.model.worker import Post, Worker
-from rendezvous.service import Fuse
+from rendezvous.service import Fuse, spare_collections
 from rendezvous.settings import FrontEndSettings, read
 from rendezvous.sink.files import FileSink
 from rendezvous.sink.runner import Connector
@@ -79,6 +79,7 @@ def run_everything(
         finally:
             await connected.aclose()
 
+    spare_collections()
     serve(configuration, local.rendezvous, settings, metrics, running)
     if fuse.blown:
         raise SystemExit(1)

@@ -34,7 +34,7 @@ def create_app(
     running: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     metrics: Callable[[], bytes] = bytes,
     allowed_hosts: Sequence[str] = ("*",),
-) -> FastAPI:
+) -> Shortcut:
     """Return the application.
 
     Args:
@@ -59,8 +59,7 @@ def create_app(
     predictions = _predictions(rendezvous, served)
     _describe(app, predictions)
     _add_operations(app, rendezvous, metrics)
-    app.middleware_stack = Shortcut(app.build_middleware_stack(), predictions, allowed_hosts)
-    return app
+    return Shortcut(app, predictions, allowed_hosts)
 
 
 def _predictions(rendezvous: Rendezvous, served: Sequence[Served]) -> dict[str, Predictions]:

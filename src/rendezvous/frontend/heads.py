@@ -21,7 +21,8 @@ UNFINISHED_MOST = 1024 * 1024
 
 
 WHOLE = "rendezvous.whole"
-"""Key of a request's scope that is there when its body had come as a whole before it began."""
+"""Key of a request's scope that is there when all of it, body included, came in one read of no more
+than ``HEAD_MOST`` bytes: such a request has no head that is too large, and no body to wait for."""
 
 
 class HeadLimit:
@@ -32,7 +33,7 @@ class HeadLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "http" and head_size(scope) > HEAD_MOST:
+        if WHOLE not in scope and scope["type"] == "http" and head_size(scope) > HEAD_MOST:
             problem = Problem(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
                 f"path and headers are larger than {HEAD_MOST} bytes",
@@ -58,6 +59,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _in_head = False
+    _in_one_read = False
+    _large = False
     _unfinished = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -70,6 +73,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._forget_head()
         self._in_head = True
+        self._in_one_read = not self._large
 
     def on_headers_complete(self) -> None:
         """Wait no more: from here on the body's own limits hold."""
@@ -79,13 +83,16 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Mark a request that needs no waiting for."""
         super().on_message_complete()
-        self.scope[WHOLE] = True  # type: ignore[literal-required]  # ASGI lets a server add keys
+        if self._in_one_read:
+            self.scope[WHOLE] = True  # type: ignore[literal-required]  # ASGI lets a server add keys
 
     def data_received(self, data: bytes) -> None:
         """Wait for the end of a head that has none yet; close on one that has become too large.
 
         Nearly every head comes as a whole: that one needs no timer.
         """
+        self._large = len(data) > HEAD_MOST
+        self._in_one_read = False
         super().data_received(data)
         if not self._in_head:
             self._forget_head()

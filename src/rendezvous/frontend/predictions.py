@@ -24,13 +24,17 @@ from rendezvous.frontend.problems import Problem, unprocessable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
 
     from rendezvous.core import Rendezvous
     from rendezvous.decision import Endpoint
     from rendezvous.schema import InputField
 
 log = logging.getLogger(__name__)
+
+HOSTS_MOST = 100
+"""Host headers that are known to be allowed, at most; any other is looked at each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +125,37 @@ class Shortcut:
 
     def __init__(
         self,
-        framework: ASGIApp,
+        framework: FastAPI,
         predictions: Mapping[str, Predictions],
         allowed_hosts: Sequence[str],
     ) -> None:
-        def guarded(app: ASGIApp) -> ASGIApp:
-            return TrustedHostMiddleware(HeadLimit(app), allowed_hosts=list(allowed_hosts))
-
-        self._framework = guarded(framework)
-        self._short = {path: guarded(each) for path, each in predictions.items()}
+        self.framework = framework
+        self._predictions = {path: HeadLimit(each) for path, each in predictions.items()}
+        self._hosts: set[bytes] = set()  # some that were allowed
+        self._guarded = TrustedHostMiddleware(self._route, allowed_hosts=list(allowed_hosts))
+        self._head_limit = HeadLimit(framework)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the application's start and stop."""
-        app = self._framework
-        if scope["type"] == "http" and scope["method"] == "POST":
-            app = self._short.get(scope["path"], app)
+        if scope["type"] == "http" and _host(scope) in self._hosts:
+            await self._route(scope, receive, send)
+        else:
+            await self._guarded(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what an allowed host is asked."""
+        app = self._head_limit
+        if scope["type"] == "http":
+            if len(self._hosts) < HOSTS_MOST:
+                self._hosts.add(_host(scope))
+            if scope["method"] == "POST":
+                app = self._predictions.get(scope["path"], app)
         await app(scope, receive, send)
+
+
+def _host(scope: Scope) -> bytes:
+    """Return the Host header as it came; the first, as whoever checks it takes."""
+    for name, value in scope["headers"]:
+        if name == b"host":
+            return bytes(value)
+    return b""
