@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rendezvous.frontend import inputs
+from rendezvous.frontend import inputs, predictions
 from rendezvous.frontend.problems import unprocessable
 from rendezvous.schema import InputField
 from rendezvous.settings import FrontEndSettings
@@ -334,6 +334,21 @@ class TestHost:
         async with front_end(allowed_hosts=hosts) as front:
             response = await front.client.get("/ping", headers={"host": host})
         assert response.status_code == 200
+
+    async def test_a_foreign_one_gets_400_too_after_one_of_ours_was_served(self, front):
+        for host, status in [("localhost", 200), ("evil.example", 400), ("localhost", 200)]:
+            answer = await front.client.post("/predict", json=EXAMPLE, headers={"host": host})
+            assert answer.status_code == status
+
+    async def test_however_many_there_are(self, monkeypatch):
+        monkeypatch.setattr(predictions, "HOSTS_MOST", 3)
+        async with front_end(allowed_hosts=["*.example"]) as front:
+            for number in range(10):
+                headers = {"host": f"{number}.example"}
+                answer = await front.client.post("/predict", json=EXAMPLE, headers=headers)
+                assert answer.status_code == 200
+            answer = await front.client.post("/predict", json=EXAMPLE, headers={"host": "evil"})
+            assert answer.status_code == 400
 
     async def test_any_is_served_where_all_are_allowed(self):
         async with front_end(allowed_hosts=["*"]) as front:

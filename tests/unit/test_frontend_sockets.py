@@ -217,6 +217,21 @@ class TestHeads:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["connection"] == "close"
 
+    async def test_one_behind_others_is_looked_at_too(self, server):
+        large = request(more=b"X: " + b"x" * 9000 + b"\r\n")
+        async with server.socket() as (reader, writer):
+            writer.write(request() + large)
+            statuses = [(await read_answer(reader)).status_code for _ in range(2)]
+        assert statuses == [200, 431]
+
+    async def test_one_that_comes_in_pieces_is_looked_at_as_a_whole(self, server):
+        large = request(more=b"X: " + b"x" * 9000 + b"\r\n")
+        async with server.socket() as (reader, writer):
+            for piece in (large[:5000], large[5000:]):
+                writer.write(piece)
+                await asyncio.sleep(0.05)
+            assert (await read_answer(reader)).status_code == 431
+
     async def test_one_without_an_end_is_cut_off(self, server, monkeypatch):
         monkeypatch.setattr(heads, "UNFINISHED_MOST", 100_000)
         async with server.socket() as (reader, writer):
