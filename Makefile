@@ -107,6 +107,10 @@ bench-growth: setup ## Whether a request costs more with more models, or after a
 bench-peers: setup ## Capacity beside BentoML, LitServe, MLServer and Ray Serve: five minutes
 	$(RUN) python -m bench.peers
 
+.PHONY: bench-profile
+bench-profile: setup ## Where the microseconds go in each service: three minutes
+	$(RUN) python -m bench.profile
+
 .PHONY: clean
 clean: ## Remove what running, training and testing made, with the containers' data
 	test ! -x .venv/bin/python || $(RUN) python -m deploy.stack clean

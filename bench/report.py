@@ -67,7 +67,8 @@ def markdown(report: Report) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown; all columns but the first are numbers."""
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -79,7 +80,7 @@ def _goals(report: Report) -> str:
         (g["figure"], g["goal"], g["measured"], "yes" if g["met"] else "**no**")
         for g in report["goals"]
     ]
-    return "## Goals\n\n" + _table(("figure", "goal", "measured", "met"), rows)
+    return "## Goals\n\n" + table(("figure", "goal", "measured", "met"), rows)
 
 
 def _capacity(report: Report) -> str:
@@ -95,7 +96,7 @@ def _capacity(report: Report) -> str:
         "system", "clients", "answers/s", "ratio", "p50 ms", "p99 ms", "wrong", "empty", "failed",
     )  # fmt: skip
     text = "*ratio*: answers a second over those of the bare service, turn by turn in the same run."
-    return f"## Capacity: closed loop\n\n{_table(heads, rows)}\n\n{text}"
+    return f"## Capacity: closed loop\n\n{table(heads, rows)}\n\n{text}"
 
 
 def _latency(report: Report) -> str:
@@ -109,7 +110,7 @@ def _latency(report: Report) -> str:
         for row in report["latency"]
     ]  # fmt: skip
     heads = ("system", "p50 ms", "p99 ms", "wrong", "empty", "failed")
-    return "## Latency: open loop, 100 requests a second\n\n" + _table(heads, rows)
+    return "## Latency: open loop, 100 requests a second\n\n" + table(heads, rows)
 
 
 def _uses(report: Report) -> str:
@@ -121,7 +122,7 @@ def _uses(report: Report) -> str:
     if not rows:
         return ""
     heads = ("system", "process", "CPU µs/answer", "cores", "resident MiB")
-    return "## What the processes take, in the same rounds\n\n" + _table(heads, rows)
+    return "## What the processes take, in the same rounds\n\n" + table(heads, rows)
 
 
 def plot(report: Report, path: Path) -> None:
