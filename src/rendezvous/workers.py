@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -144,7 +145,8 @@ async def _ended(process: asyncio.subprocess.Process, stop: asyncio.Event) -> in
     await asyncio.wait((ending, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not ending.done():
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            process.terminate()
     return await ending
 
 

@@ -286,6 +286,21 @@ async def test_a_partitioned_topic_of_a_family_is_one_topic(broker, topic):  # n
 
 
 @pytest.mark.pulsar
+async def test_bursts_reach_every_partition_of_a_topic(broker, topic):  # noqa: F811
+    url = f"{broker.http_url}/admin/v2/persistent/public/default/{topic}"
+    await asyncio.to_thread(partition, url, 3)
+    bus = connect(broker.url)
+    async with bus.subscribe([topic], "g") as member:
+        for some in (numbered(600)[:300], numbered(600)[300:]):
+            sent = [bus.publish(topic, each, key=each.decode(), linger=0.0) for each in some]
+            await asyncio.gather(*sent)
+        got = await take(member, 600)
+        assert sorted(payloads(got)) == sorted(numbered(600))
+        await member.ack(got)
+    await bus.aclose()
+
+
+@pytest.mark.pulsar
 @pytest.mark.timeout(180)
 async def test_a_family_is_read_on_when_the_broker_was_killed(broker, topic):  # noqa: F811
     bus = connect(broker.url)

@@ -232,6 +232,18 @@ class TestHeads:
                 await asyncio.sleep(0.05)
             assert (await read_answer(reader)).status_code == 431
 
+    @pytest.mark.parametrize("before", [b"", request()], ids=["at first", "after a request"])
+    async def test_empty_lines_are_no_head_and_do_not_keep_a_connection(
+        self, server, monkeypatch, before
+    ):
+        monkeypatch.setattr(heads, "HEAD_SECONDS", 0.2)
+        async with server.socket() as (reader, writer):
+            if before:
+                writer.write(before)
+                assert (await read_answer(reader)).status_code == 200
+            writer.write(b"\r\n")
+            assert await closed(reader)
+
     async def test_one_without_an_end_is_cut_off(self, server, monkeypatch):
         monkeypatch.setattr(heads, "UNFINISHED_MOST", 100_000)
         async with server.socket() as (reader, writer):

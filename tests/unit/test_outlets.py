@@ -7,7 +7,8 @@ import pulsar
 import pytest
 
 from rendezvous.bus.pulsar import writing
-from rendezvous.bus.pulsar.writing import BURST_BYTES, Outgoing, Outlet, Outlets
+from rendezvous.bus.pulsar.bursts import Outgoing
+from rendezvous.bus.pulsar.writing import Outlet, Outlets
 from rendezvous.errors import BusRefused, BusUnavailable
 
 OK = pulsar.Result.Ok
@@ -19,27 +20,27 @@ class Client:
 
     bursts: list = field(default_factory=list)
     handed: list = field(default_factory=list)
-    told: list = field(default_factory=list)
+    told: dict = field(default_factory=dict)
 
     @property
     def _producer(self):
         return self
 
     def send_async(self, payload, told, **_):
+        if payload == b"raises":
+            raise RuntimeError("no memory")
         self.handed.append(payload)
-        if told is not None:
-            self.told.append(lambda result: told(result, None))
+        self.told[payload] = told
 
     def flush_async(self, told):
         self.bursts.append([*self.handed])
         self.handed.clear()
-        self.told.append(told)
+        told(OK)  # whatever becomes of the messages
 
-    async def say(self, result):
-        """Tell what became of all that is under way, and let the loop go on."""
-        told, self.told = self.told, []
-        for each in told:
-            each(result)
+    async def say(self, result, *payloads):
+        """Tell what became of these, or of all that is under way, and let the loop go on."""
+        for payload in payloads or [*self.told]:
+            self.told.pop(payload)(result, None)
         await turns()
 
 
@@ -57,7 +58,8 @@ async def opened(client, *, together):
 
 
 def message(payload, linger=0.0):
-    return Outgoing(payload, None, None, linger, asyncio.get_running_loop().create_future())
+    loop = asyncio.get_running_loop()
+    return Outgoing(payload, None, None, loop.time() + linger, loop.create_future())
 
 
 def send(outlet, *payloads, linger=0.0):
@@ -113,39 +115,85 @@ class TestTogether:
     async def test_of_a_burst_that_is_refused_only_those_fail_that_are_refused_alone(self):
         client = Client()
         outlet = await opened(client, together=True)
-        good, bad = send(outlet, b"good", b"bad")
+        good, bad = send(outlet, b"good", b"bad", linger=60.0)
+        send(outlet, b"hurries")
         await turns()
         await client.say(pulsar.Result.MessageTooBig)
-        assert client.bursts == [[b"good", b"bad"], [b"good"]]
+        assert client.bursts == [[b"good", b"bad", b"hurries"], [b"good"]]
         await client.say(OK)
-        assert client.bursts[2:] == [[b"bad"]]
         await client.say(pulsar.Result.MessageTooBig)
+        await client.say(OK)
+        assert client.bursts[2:] == [[b"bad"], [b"hurries"]]
         assert good.exception() is None
         assert isinstance(bad.exception(), BusRefused)
+        assert outlet.idle
 
-    async def test_a_large_message_travels_alone_and_says_itself_what_became_of_it(self):
+    async def test_of_several_partitions_each_says_what_became_of_its_own(self):
         client = Client()
         outlet = await opened(client, together=True)
-        large = b"x" * (BURST_BYTES + 1)
-        (done,) = send(outlet, large)
+        stored, lost = send(outlet, b"stored", b"lost")
         await turns()
-        own, flush = client.told
-        flush(OK)  # it knows nothing of a message that was never accepted
+        await client.say(pulsar.Result.AlreadyClosed, b"lost")
+        assert not stored.done()
+        await client.say(OK, b"stored")
+        assert stored.exception() is None
+        assert isinstance(lost.exception(), BusUnavailable)
+
+    async def test_a_burst_that_is_long_under_way_does_not_hold_up_the_others(self, monkeypatch):
+        monkeypatch.setattr(writing, "PATIENCE", 0.05)
+        client = Client()
+        outlet = await opened(client, together=True)
+        (stuck,) = send(outlet, b"stuck")
         await turns()
-        assert not done.done()
-        own(pulsar.Result.MessageTooBig)
+        (other,) = send(outlet, b"other")
         await turns()
-        assert isinstance(done.exception(), BusRefused)
+        assert client.bursts == [[b"stuck"]]
+        await asyncio.sleep(0.1)
+        await client.say(OK, b"other")
+        assert other.done()
+        assert not stuck.done()
+        await client.say(OK)
+        assert stuck.done()
+        assert outlet.idle
+
+    async def test_what_a_full_burst_leaves_over_waits_for_no_company(self, monkeypatch):
+        monkeypatch.setattr(writing, "BURST_BYTES", 3000)
+        client = Client()
+        outlet = await opened(client, together=True)
+        send(outlet, *[b"%d" % n + b"x" * 1000 for n in range(5)], linger=60.0)
+        await turns()
+        assert [len(burst) for burst in client.bursts] == [2]
+        await client.say(OK)
+        await client.say(OK)
+        assert [len(burst) for burst in client.bursts] == [2, 2, 1]
+
+    async def test_a_message_that_can_not_be_handed_over_harms_no_other(self):
+        client = Client()
+        outlet = await opened(client, together=True)
+        before, raises, after = send(outlet, b"before", b"raises", b"after")
+        await turns()
+        await client.say(OK)
+        assert isinstance(raises.exception(), BusUnavailable)
+        assert before.exception() is None
+        assert after.exception() is None
+        (later,) = send(outlet, b"later")
+        await turns()
+        await client.say(OK)
+        assert later.exception() is None
 
     async def test_what_is_no_text_harms_no_other(self):
         client = Client()
         outlet = await opened(client, together=True)
-        wrong = Outgoing(b"x", "\ud800", None, 0.0, asyncio.get_running_loop().create_future())
-        outlet.send(wrong)
+        wrong = message(b"x")
+        wrong.key = "\ud800"
+        text = message("x")
+        for each in (wrong, text):
+            outlet.send(each)
         (right,) = send(outlet, b"right")
         await turns()
         await client.say(OK)
         assert isinstance(wrong.done.exception(), BusRefused)
+        assert isinstance(text.done.exception(), BusRefused)
         assert right.exception() is None
 
     async def test_a_cancelled_message_goes_and_the_others_are_told(self):
@@ -195,9 +243,7 @@ class TestAlone:
         good, bad = send(outlet, b"good", b"bad")
         await turns()
         assert client.bursts == []
-        first, second = client.told
-        second(pulsar.Result.MessageTooBig)
-        first(OK)
-        await turns()
+        await client.say(pulsar.Result.MessageTooBig, b"bad")
+        await client.say(OK, b"good")
         assert good.exception() is None
         assert isinstance(bad.exception(), BusRefused)

@@ -78,6 +78,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Wait no more: from here on the body's own limits hold."""
         self._in_head = False
+        self._forget_head()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -94,14 +95,12 @@ class PatientProtocol(HttpToolsProtocol):
         self._large = len(data) > HEAD_MOST
         self._in_one_read = False
         super().data_received(data)
-        if not self._in_head:
-            self._forget_head()
-            return
-        if self._timer is None:
-            self._expect_head()
-        self._unfinished += len(data)
-        if self._unfinished > UNFINISHED_MOST:
-            self.transport.abort()
+        if self._in_head or self.cycle is None or self.cycle.response_complete:
+            if self._timer is None:
+                self._expect_head()
+            self._unfinished += len(data)
+            if self._unfinished > UNFINISHED_MOST:
+                self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the timer."""

@@ -108,7 +108,6 @@ def serve(
             access_log=False,
             log_config=None,
             server_header=False,
-            proxy_headers=False,  # nobody here asks who the client is
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=math.ceil(longest) + 1,
         )

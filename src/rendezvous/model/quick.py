@@ -3,14 +3,14 @@
 That way takes more than half a millisecond on an idle machine: twenty times what a small model
 needs. So a process that has nothing else to do than one model may evaluate in its event loop, once
 the model has shown itself quick. What it gives up is that a model which hangs leaves the loop
-alive; so a process whose model hangs then ends, and whoever supervises it starts it again. Its
-requests were not acked: they come again.
+alive; so a process whose model hangs there ends, and whoever supervises it starts it again (unless
+the model never lets go of the interpreter). Its requests were not acked: they come again, to a
+thread at first, where a model that hangs only falls silent.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
@@ -30,6 +30,8 @@ QUICK = 0.001
 
 STUCK = 10.0
 """Seconds of an evaluation in the loop after which the process ends."""
+
+LOOKS = 10
 
 _WEIGHT = 0.1
 _UNKNOWN = 1.0  # at first: about 70 quick evaluations bring the average below QUICK
@@ -52,7 +54,8 @@ class Evaluations(Generic[T]):
         self._give_up = give_up
         self._thread: EvaluationThread[tuple[T, float]] = EvaluationThread(name)
         self._average = _UNKNOWN
-        self._since = math.inf
+        self._turn = 0
+        self._busy = False
         self._closed = threading.Event()
         self._watch: threading.Thread | None = None
 
@@ -65,9 +68,12 @@ class Evaluations(Generic[T]):
         """Have ``work`` done, which must not raise, and return its result."""
         if self.quick:
             self._begin_watch()
-            self._since = time.monotonic()
-            result, seconds = _timed(work)
-            self._since = math.inf
+            self._turn += 1
+            self._busy = True
+            try:
+                result, seconds = _timed(work)
+            finally:
+                self._busy = False
         else:
             result, seconds = await self._thread.submit(lambda: _timed(work))
         self._average += _WEIGHT * (seconds - self._average)
@@ -86,8 +92,15 @@ class Evaluations(Generic[T]):
             self._watch.start()
 
     def _see(self) -> None:
-        while not self._closed.wait(STUCK / 10.0):
-            if time.monotonic() - self._since > STUCK:
+        """End the process when it is at the same evaluation at ten looks running.
+
+        Looks, and not the clock: a process that was paused has not hung.
+        """
+        seen, looks = 0, 0
+        while not self._closed.wait(STUCK / LOOKS):
+            looks = looks + 1 if self._busy and self._turn == seen else 0
+            seen = self._turn
+            if looks >= LOOKS:
                 log.critical("%s hangs since %.0f s: the process ends", self._name, STUCK)
                 self._give_up(1)
                 return

@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 import pulsar
 
 from rendezvous.bus.port import PREFETCH, Bus, Deliveries, Listening, Start
+from rendezvous.bus.pulsar.bursts import Outgoing
 from rendezvous.bus.pulsar.failures import failure
 from rendezvous.bus.pulsar.families import ShortNames, discovering, join
 from rendezvous.bus.pulsar.reading import CLOSE_SECONDS, Intake, Member
-from rendezvous.bus.pulsar.writing import Outgoing, Outlets, make_producer
+from rendezvous.bus.pulsar.writing import Outlets, make_producer
 from rendezvous.bus.topics import is_family
 from rendezvous.errors import BusRefused, BusUnavailable, ConfigurationError
 
@@ -77,7 +78,8 @@ class PulsarBus(Bus):
         self._under_way.add(done)
         done.add_done_callback(self._under_way.discard)
         outlet = self._outlets.of(topic, together=linger is not None)
-        outlet.send(Outgoing(payload, key, properties, linger or 0.0, done))
+        leaves = asyncio.get_running_loop().time() + (linger or 0.0)
+        outlet.send(Outgoing(payload, key, properties, leaves, done))
         return done
 
     def _connected(self) -> pulsar.Client:

@@ -101,7 +101,7 @@ class Intake(Listening):
     def _await_room(self) -> None:
         if len(self._waiting) >= self._limit:
             self._room.clear()
-            if len(self._waiting) >= self._limit:
+            if len(self._waiting) >= self._limit and self._ended is None:
                 self._room.wait()
 
     def _end(self, reason: str) -> None:

@@ -10,29 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pulsar
 
+from rendezvous.bus.pulsar.bursts import Burst, Outgoing
 from rendezvous.bus.pulsar.failures import failure
 from rendezvous.errors import BusError, BusRefused, BusUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
 PENDING = 100_000
-"""Messages of a topic that wait for the broker, at most: minutes of an outage."""
+"""Messages of a topic that wait for the broker, at most."""
+
+PENDING_BYTES = 256 * 1024 * 1024
+"""Their bytes, at most."""
 
 BURST = 1000
 """Messages of a burst, at most."""
 
 BURST_BYTES = 128 * 1024
 """Bytes of a burst, at most; a message that is larger by itself travels alone."""
+
+PATIENCE = 0.02
+"""Seconds that one burst holds up the next: a slow partition must not stop the others."""
 
 PRODUCERS = 100
 """Producers that are kept, about at most: what a message says may choose the topic."""
@@ -42,38 +49,22 @@ PRODUCER_ENDED = frozenset({
 })  # fmt: skip
 
 
-class Outgoing(NamedTuple):
-    """A message, and the future that is done when the broker has stored it."""
-
-    payload: bytes
-    key: str | None
-    properties: Mapping[str, str] | None
-    linger: float
-    done: asyncio.Future[None]
-
-
-Told = Callable[["Outlet", Sequence[pulsar.Result]], None]
-"""Takes the outcome of a burst, a result for each message; called by the client's thread."""
-
-Results = Callable[[Sequence[pulsar.Result]], None]
-"""Likewise, of a burst that is known."""
-
-
 def make_producer(client: pulsar.Client, topic: str, *, together: bool) -> pulsar.Producer:
     """Return a producer; where messages travel ``together``, one whose batches are the bursts.
 
-    The limits of its batches lie beyond those of bursts. Blocks. Raises: BusError.
+    Its own limits lie beyond those of bursts, and none is on what is pending: a burst that is
+    refused would use it up. Blocks. Raises: BusError.
     """
     try:
         return client.create_producer(
             topic,
             send_timeout_millis=0,  # it sends again for ever; a timeout's outcome is unknown
-            max_pending_messages=2 * BURST,
+            max_pending_messages=0,
             block_if_queue_full=False,
             batching_enabled=together,
             batching_max_messages=2 * BURST,
             batching_max_allowed_size_in_bytes=8 * BURST_BYTES,
-            batching_max_publish_delay_ms=1000,
+            batching_max_publish_delay_ms=10,  # should it not be flushed
         )
     except pulsar.PulsarException as error:
         raise failure(f"publish to {topic.rpartition('/')[2]}", type(error).__name__) from error
@@ -84,171 +75,161 @@ class Outlet:
 
     Args:
         topic: The short name.
+        told: Is called with this outlet and a burst of which all is known.
         together: Whether a burst travels as one, or each of its messages alone.
-        told: Is called with this outlet and what became of its burst.
     """
 
-    def __init__(self, topic: str, told: Told, *, together: bool) -> None:
+    def __init__(
+        self, topic: str, told: Callable[[Outlet, Burst], None], *, together: bool
+    ) -> None:
         self.topic = topic
         self.together = together
         self.producer: pulsar.Producer | None = None
-        self._told = told
+        self._told = partial(told, self)
         self._waiting: deque[Outgoing] = deque()
-        self._under_way: Sequence[Outgoing] = ()
-        self._alone = 0  # so many of those that wait were refused as one
-        self._planned: asyncio.Handle | None = None
-        self._leaves = 0.0  # when, by the loop's time
+        self._bytes = 0  # of those that wait
+        self._leaves = math.inf  # when the first of them must
+        self._under_way = 0  # bursts
+        self._pending = 0  # messages that wait or are under way
+        self._pending_bytes = 0
+        self._last = -math.inf  # when the last burst left
+        self._planned: tuple[float, asyncio.Handle] | None = None
 
     @property
     def idle(self) -> bool:
         """Whether it is open, and all that was published through it is settled."""
-        return self.producer is not None and not self._under_way and not self._waiting
+        return self.producer is not None and not self._pending
 
     def send(self, message: Outgoing) -> None:
-        """Send with the next burst."""
-        if len(self._waiting) >= PENDING:
-            full = f"publish to {self.topic}: {PENDING} messages wait for the broker"
+        """Send with the next burst, or refuse."""
+        if self._pending >= PENDING or self._pending_bytes >= PENDING_BYTES:
+            full = f"publish to {self.topic}: {self._pending} messages wait for the broker"
             fail(message.done, BusUnavailable(full))
             return
         try:
-            _check_text(message)
-        except (TypeError, ValueError, AttributeError) as error:  # half of a surrogate pair
+            message.check()
+        except (TypeError, ValueError, AttributeError) as error:  # half of a surrogate pair, say
             refused = BusRefused(f"publish to {self.topic}: no such message can be: {error}")
             fail(message.done, refused)
             return
+        self._pending += 1
+        self._pending_bytes += message.size
+        self._keep(message)
+        self._plan()
+
+    def _keep(self, message: Outgoing) -> None:
         self._waiting.append(message)
-        self._plan(message)
+        self._bytes += message.size
+        self._leaves = min(self._leaves, message.leaves)
 
     def opened(self, producer: pulsar.Producer) -> None:
         """Send what waited."""
         self.producer = producer
-        self._plan_next()
+        self._plan()
 
     def failed(self, error: BusError) -> None:
         """Fail what waits."""
-        while self._waiting:
-            fail(self._waiting.popleft().done, error)
+        waiting, self._waiting = self._waiting, deque()
+        self._bytes, self._leaves = 0, math.inf
+        for message in waiting:
+            self._settled(message)
+            fail(message.done, error)
 
-    def settle(self, results: Sequence[pulsar.Result]) -> None:
-        """Tell those who wait what became of the burst, and send the next one."""
-        burst, self._under_way = self._under_way, ()
+    def settle(self, burst: Burst) -> None:
+        """Tell those who wait what became of a burst, and send the next one."""
+        self._under_way -= 1
+        together = len(burst.messages) > 1 and self.together
         again: list[Outgoing] = []
-        for message, result in zip(burst, results, strict=True):
+        for message, result in zip(burst.messages, burst.results, strict=True):
             if result == pulsar.Result.Ok:
+                self._settled(message)
                 if not message.done.done():
                     message.done.set_result(None)
                 continue
             error = failure(f"publish to {self.topic}", result.name)
-            if isinstance(error, BusRefused) and self.together and len(burst) > 1:
-                again.append(message)  # it may be for another of them
+            if isinstance(error, BusRefused) and together:  # it may be for another of them
+                message.alone = True
+                again.append(message)
             else:
+                self._settled(message)
                 fail(message.done, error)
             if result in PRODUCER_ENDED:
                 self.failed(error)
         self._waiting.extendleft(reversed(again))
-        self._alone = self._alone or len(again)
-        self._plan_next()
+        self._bytes += sum(message.size for message in again)
+        if again:
+            self._leaves = -math.inf
+        self._plan()
 
-    def _plan_next(self) -> None:
-        if self._waiting:
-            self._plan(self._waiting[0])
+    def _settled(self, message: Outgoing) -> None:
+        self._pending -= 1
+        self._pending_bytes -= message.size
 
-    def _plan(self, message: Outgoing) -> None:
-        """Let the next burst leave when ``message``, one of those that wait, must.
+    def _plan(self) -> None:
+        """Let the next burst leave when it must and may.
 
         At once is at the end of this turn of the loop: what it publishes goes together.
         """
-        if self._under_way or self.producer is None:
+        if self.producer is None or not self._waiting:
             return
         loop = asyncio.get_running_loop()
-        linger = 0.0 if len(self._waiting) >= BURST else message.linger
-        leaves = loop.time() + linger
+        full = len(self._waiting) >= BURST or self._bytes >= BURST_BYTES
+        when = -math.inf if full else self._leaves
+        if self._under_way:
+            when = max(when, self._last + PATIENCE)
         if self._planned is not None:
-            if self._leaves <= leaves:
+            planned, handle = self._planned
+            if planned <= when:
                 return
-            self._planned.cancel()
-        self._leaves = leaves
-        self._planned = loop.call_at(leaves, self._go) if linger else loop.call_soon(self._go)
+            handle.cancel()
+        soon = when <= loop.time()
+        self._planned = when, loop.call_soon(self._go) if soon else loop.call_at(when, self._go)
 
     def _go(self) -> None:
         self._planned = None
-        if self._under_way or self.producer is None or not self._waiting:
+        if self.producer is None or not self._waiting:
             return
-        burst = self._under_way = self._take()
-        try:
-            send = _as_one if self.together else _one_by_one
-            send(self.producer, burst, partial(self._told, self))
-        except pulsar.PulsarException as error:  # of some of them the outcome is unknown
-            self._under_way = ()
-            unknown = BusUnavailable(f"publish to {self.topic}: {type(error).__name__}")
-            for message in burst:
-                fail(message.done, unknown)
-            self._plan_next()
+        burst = Burst(self._take(), self._told)
+        self._under_way += 1
+        self._last = asyncio.get_running_loop().time()
+        _send(self.producer, burst, together=self.together)
+        self._plan()
 
     def _take(self) -> list[Outgoing]:
         waiting = self._waiting
         burst = [waiting.popleft()]
-        if self._alone:
-            self._alone -= 1
-            return burst
-        size = len(burst[0].payload)
-        while waiting and len(burst) < BURST:
-            size += len(waiting[0].payload)
+        size = burst[0].size
+        while waiting and len(burst) < BURST and not burst[0].alone and not waiting[0].alone:
+            size += waiting[0].size
             if size > BURST_BYTES:
+                size -= waiting[0].size
                 break
             burst.append(waiting.popleft())
+        self._bytes -= size
+        self._leaves = -math.inf if waiting else math.inf  # who is left over has waited
         return burst
 
 
-def _as_one(producer: pulsar.Producer, burst: Sequence[Outgoing], told: Results) -> None:
-    """Send a burst as one batch, of which all is stored or nothing."""
-    flush = producer._producer.flush_async  # noqa: SLF001 - the public one blocks
-    if len(burst) == 1 and len(burst[0].payload) > BURST_BYTES:
-        # it may be too large for the broker, of which a flush knows nothing
-        _hand_over(producer, burst[0], lambda result, _: told([result]))
-        flush(_nothing)
-        return
-    for message in burst:
-        _hand_over(producer, message, None)
-    flush(lambda result: told([result] * len(burst)))
-
-
-def _one_by_one(producer: pulsar.Producer, burst: Sequence[Outgoing], told: Results) -> None:
-    results: dict[int, pulsar.Result] = {}
-
-    def one(place: int, result: pulsar.Result, _: object) -> None:
-        results[place] = result  # in any order: one that is too large is told at once
-        if len(results) == len(burst):
-            told([results[place] for place in range(len(burst))])
-
-    for place, message in enumerate(burst):
-        _hand_over(producer, message, partial(one, place))
+def _send(producer: pulsar.Producer, burst: Burst, *, together: bool) -> None:
+    """Hand a burst to the client, and have it sent."""
+    for place, message in enumerate(burst.messages):
+        try:
+            producer.send_async(
+                message.payload,
+                partial(burst.came, place),
+                partition_key=message.key,
+                properties=dict(message.properties) if message.properties else None,
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
+            log.warning("a message could not be handed over: %s", error)
+            burst.came(place, pulsar.Result.UnknownError)
+    if together:
+        # each message says itself what became of it: of several partitions a flush tells of one
+        producer._producer.flush_async(_nothing)  # noqa: SLF001 - the public one blocks
 
 
 def _nothing(_: pulsar.Result) -> None:
-    """Take a flush's result: the message itself has said what became of it."""
-
-
-def _hand_over(
-    producer: pulsar.Producer,
-    message: Outgoing,
-    told: Callable[[pulsar.Result, pulsar.MessageId], None] | None,
-) -> None:
-    producer.send_async(
-        message.payload,
-        told,
-        partition_key=message.key,
-        properties=dict(message.properties) if message.properties else None,
-    )
-
-
-def _check_text(message: Outgoing) -> None:
-    """Raise ValueError, TypeError or AttributeError for what can not be written as UTF-8."""
-    if message.key:
-        message.key.encode()
-    for name, value in (message.properties or {}).items():
-        name.encode()
-        value.encode()
+    """Take a flush's result."""
 
 
 class Outlets:
@@ -298,10 +279,10 @@ class Outlets:
         self.trim()
         return outlet
 
-    def _settled(self, outlet: Outlet, results: Sequence[pulsar.Result]) -> None:
-        if not PRODUCER_ENDED.isdisjoint(results):
+    def _settled(self, outlet: Outlet, burst: Burst) -> None:
+        if not PRODUCER_ENDED.isdisjoint(burst.results):
             self.drop(outlet)
-        outlet.settle(results)
+        outlet.settle(burst)
         self.trim()
 
     def drop(self, outlet: Outlet) -> None:
@@ -326,15 +307,17 @@ class Outlets:
 class Outcomes:
     """Brings what became of bursts from the client's threads to the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, settle: Told) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settle: Callable[[Outlet, Burst], None]
+    ) -> None:
         self._loop = loop
         self._settle = settle
-        self._waiting: deque[tuple[Outlet, Sequence[pulsar.Result]]] = deque()
+        self._waiting: deque[tuple[Outlet, Burst]] = deque()
         self._scheduled = False
 
-    def put(self, outlet: Outlet, results: Sequence[pulsar.Result]) -> None:
-        """Take results; called by the client's thread, so it must not block nor raise."""
-        self._waiting.append((outlet, results))
+    def put(self, outlet: Outlet, burst: Burst) -> None:
+        """Take a burst; called by the client's thread, so it must not block nor raise."""
+        self._waiting.append((outlet, burst))
         if not self._scheduled:
             self._scheduled = True
             try:

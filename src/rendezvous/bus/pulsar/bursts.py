@@ -1,0 +1,73 @@
+"""Messages that are under way together."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pulsar
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
+
+_FRAME = 64  # bytes of a message beside what it carries, about
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """A message on its way.
+
+    Attributes:
+        payload: The bytes.
+        key: Of the message.
+        properties: Of the message.
+        leaves: When it has waited for others long enough, by the loop's time.
+        done: Is done when the broker has stored it.
+        alone: Whether it must travel alone, for it was refused in company.
+    """
+
+    payload: bytes
+    key: str | None
+    properties: Mapping[str, str] | None
+    leaves: float
+    done: asyncio.Future[None]
+    alone: bool = False
+
+    @property
+    def size(self) -> int:
+        """Its bytes, about."""
+        described = sum(len(k) + len(v) for k, v in (self.properties or {}).items())
+        return len(self.payload) + len(self.key or "") + described + _FRAME
+
+    def check(self) -> None:
+        """Raise ValueError, TypeError or AttributeError where it is no message."""
+        if not isinstance(self.payload, bytes):
+            raise TypeError(f"the payload is {type(self.payload).__name__}, not bytes")
+        if self.key:
+            self.key.encode()
+        for name, value in (self.properties or {}).items():
+            name.encode()
+            value.encode()
+
+
+class Burst:
+    """Messages under way together, and what becomes of each.
+
+    Args:
+        messages: In their order.
+        told: Is called when the outcome of all is known; by any thread.
+    """
+
+    def __init__(self, messages: Sequence[Outgoing], told: Callable[[Burst], None]) -> None:
+        self.messages = messages
+        self.results: list[pulsar.Result] = [pulsar.Result.UnknownError] * len(messages)
+        self._told = told
+        self._count = itertools.count(1)
+
+    def came(self, place: int, result: pulsar.Result, _: object = None) -> None:
+        """Take what became of one message; called by the client's threads, so it must be quick."""
+        self.results[place] = result
+        if next(self._count) == len(self.messages):  # counts right, whoever calls at once
+            self._told(self)
