@@ -62,7 +62,7 @@ def _more_models(report: Report, logs: Path, broker: Pulsar, rounds: int, second
             name = f"rendezvous, over Pulsar, {number} models"
             measure.warm_up({name: system}, 3 * measure.WARM_UP)
             rows, used = measure.capacity({name: system}, name, CLIENTS, rounds, seconds)
-        report["capacity"] += rows
+        report["capacity"] += [{**row, "ratio": None} for row in rows]  # to no other
         report["uses"] |= used
         costs[number] = used[name]
     first, last = costs[MODELS[0]], costs[MODELS[-1]]

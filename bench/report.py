@@ -86,7 +86,7 @@ def _goals(report: Report) -> str:
 def _capacity(report: Report) -> str:
     rows = [
         (
-            row["system"], f"{row['clients']}", f"{row['rate']:.0f}", f"{row['ratio']:.2f}",
+            row["system"], f"{row['clients']}", f"{row['rate']:.0f}", _ratio(row),
             f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}",
             f"{row['wrong']}", f"{row['empty']}", f"{row['failed']}",
         )
@@ -126,11 +126,12 @@ def _uses(report: Report) -> str:
 
 
 def plot(report: Report, path: Path) -> None:
-    """Draw answers a second, where the processor's time goes, and latency."""
-    figure, (rates, costs, latencies) = plt.subplots(1, 3, figsize=(16, 5))
-    _draw_rates(rates, report)
-    _draw_costs(costs, report)
-    _draw_latencies(latencies, report)
+    """Draw answers a second, where the processor's time goes, and latency where it was measured."""
+    draws = [_draw_rates, _draw_costs] + [_draw_latencies] * bool(report.get("latency"))
+    figure, panels = plt.subplots(len(draws), 1, figsize=(12, 4 * len(draws)))
+    for draw, axes in zip(draws, panels, strict=True):
+        draw(axes, report)
+        axes.margins(x=0.1)
     figure.suptitle(f"{report['date'][:10]}, commit {report['commit']}, {report['machine']}")
     figure.tight_layout()
     figure.savefig(path, metadata={"Software": None})
@@ -139,36 +140,37 @@ def plot(report: Report, path: Path) -> None:
 
 def _draw_rates(axes: Any, report: Report) -> None:
     rows = report["capacity"][::-1]
-    names = [f"{row['system']}, {row['clients']} clients" for row in rows]
-    bars = axes.barh(
-        names,
-        [row["rate"] for row in rows],
-        color=["C0" if "rendezvous" in name else "C7" for name in names],
+    names = [row["system"] for row in rows]
+    colors = ["C0" if "rendezvous" in name else "C7" for name in names]
+    bars = axes.barh(names, [row["rate"] for row in rows], color=colors)
+    axes.bar_label(bars, [f" {_ratio(row)}" for row in rows])
+    axes.set(
+        xlabel="answers a second", title="Capacity at 64 clients, and its ratio to the bare service"
     )
-    axes.bar_label(bars, [f" {row['ratio']:.2f} times" for row in rows])
-    axes.set(xlabel="answers a second", title="Capacity, and over the bare service")
-    axes.margins(x=0.15)
 
 
 def _draw_costs(axes: Any, report: Report) -> None:
-    names = list(report.get("uses", {}))
-    parts = list(dict.fromkeys(part for uses in report.get("uses", {}).values() for part in uses))
+    uses = report.get("uses", {})
+    names = list(uses)[::-1]
+    parts = list(dict.fromkeys(part for each in uses.values() for part in each))
     left = [0.0] * len(names)
     for number, part in enumerate(parts):
-        widths = [report["uses"][name].get(part, {"cpu_us": 0.0})["cpu_us"] for name in names]
+        widths = [uses[name].get(part, {"cpu_us": 0.0})["cpu_us"] for name in names]
         axes.barh(names, widths, left=left, label=part, color=plt.get_cmap("tab20")(number % 20))
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set(xlabel="CPU µs an answer", title="Where the processor's time goes")
-    if parts:
-        axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _draw_latencies(axes: Any, report: Report) -> None:
-    rows = report.get("latency", [])[::-1]
-    names = [row["system"] for row in rows]
+    rows = report["latency"][::-1]
     places = range(len(rows))
     axes.barh([p + 0.2 for p in places], [row["p50_ms"] for row in rows], 0.4, label="p50")
     axes.barh([p - 0.2 for p in places], [row["p99_ms"] for row in rows], 0.4, label="p99")
-    axes.set_yticks(list(places), names)
+    axes.set_yticks(list(places), [row["system"] for row in rows])
     axes.set(xlabel="ms", title="Latency at 100 requests a second, open loop")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    return "" if row["ratio"] is None else f"{row['ratio']:.2f}"
