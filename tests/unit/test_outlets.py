@@ -15,6 +15,16 @@ OK = pulsar.Result.Ok
 
 
 @dataclass
+class Id:
+    """What the vendor calls a stored message: its place in its batch."""
+
+    place: int
+
+    def batch_index(self):
+        return self.place
+
+
+@dataclass
 class Client:
     """A vendor's producer: keeps what is handed over until the test says what became of it."""
 
@@ -30,7 +40,8 @@ class Client:
         if payload == b"raises":
             raise RuntimeError("no memory")
         self.handed.append(payload)
-        self.told[payload] = told
+        if told is not None:
+            self.told[payload] = (told, Id(len(self.handed) - 1))
 
     def flush_async(self, told):
         self.bursts.append([*self.handed])
@@ -40,7 +51,8 @@ class Client:
     async def say(self, result, *payloads):
         """Tell what became of these, or of all that is under way, and let the loop go on."""
         for payload in payloads or [*self.told]:
-            self.told.pop(payload)(result, None)
+            told, place = self.told.pop(payload)
+            told(result, place)
         await turns()
 
 
@@ -49,8 +61,8 @@ async def turns():
         await asyncio.sleep(0)
 
 
-async def opened(client, *, together):
-    outlets = Outlets(lambda _topic, _together: client)
+async def opened(client, *, together, whole=True):
+    outlets = Outlets(lambda _topic, _together: (client, whole))
     outlet = outlets.of("iris", together=together)
     while outlet.producer is None:
         await asyncio.sleep(0.001)
@@ -130,7 +142,7 @@ class TestTogether:
 
     async def test_of_several_partitions_each_says_what_became_of_its_own(self):
         client = Client()
-        outlet = await opened(client, together=True)
+        outlet = await opened(client, together=True, whole=False)
         stored, lost = send(outlet, b"stored", b"lost")
         await turns()
         await client.say(pulsar.Result.AlreadyClosed, b"lost")
@@ -138,6 +150,17 @@ class TestTogether:
         await client.say(OK, b"stored")
         assert stored.exception() is None
         assert isinstance(lost.exception(), BusUnavailable)
+
+    async def test_of_a_burst_that_was_parted_only_the_last_is_known_to_be_stored(self):
+        client = Client()
+        outlet = await opened(client, together=True)
+        first, last = send(outlet, b"first", b"last")
+        await turns()
+        told, _ = client.told.pop(b"last")
+        told(OK, Id(0))  # the first one of another batch
+        await turns()
+        assert isinstance(first.exception(), BusUnavailable)
+        assert last.exception() is None
 
     async def test_a_burst_that_is_long_under_way_does_not_hold_up_the_others(self, monkeypatch):
         monkeypatch.setattr(writing, "PATIENCE", 0.05)
@@ -196,6 +219,15 @@ class TestTogether:
         assert isinstance(text.done.exception(), BusRefused)
         assert right.exception() is None
 
+    async def test_where_nobody_can_tell_the_outcome_is_unknown(self):
+        client = Client()
+        outlet = await opened(client, together=True)
+        before, raises = send(outlet, b"before", b"raises")
+        await turns()
+        assert isinstance(before.exception(), BusUnavailable)
+        assert isinstance(raises.exception(), BusUnavailable)
+        assert outlet.idle
+
     async def test_a_cancelled_message_goes_and_the_others_are_told(self):
         client = Client()
         outlet = await opened(client, together=True)
@@ -214,7 +246,7 @@ class TestEitherWay:
     ):
         clients = [Client(), Client()]
         made = iter(clients)
-        outlets = Outlets(lambda _topic, _together: next(made))
+        outlets = Outlets(lambda _topic, _together: (next(made), True))
         outlet = outlets.of("iris", together=together)
         while outlet.producer is None:
             await asyncio.sleep(0.001)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pulsar
@@ -26,6 +26,7 @@ class Outgoing:
         leaves: When it has waited for others long enough, by the loop's time.
         done: Is done when the broker has stored it.
         alone: Whether it must travel alone, for it was refused in company.
+        size: Its bytes, about.
     """
 
     payload: bytes
@@ -34,12 +35,12 @@ class Outgoing:
     leaves: float
     done: asyncio.Future[None]
     alone: bool = False
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """Its bytes, about."""
-        described = sum(len(k) + len(v) for k, v in (self.properties or {}).items())
-        return len(self.payload) + len(self.key or "") + described + _FRAME
+    def __post_init__(self) -> None:
+        self.size = len(self.payload) + len(self.key or "") + _FRAME
+        if self.properties:
+            self.size += sum(len(k) + len(v) for k, v in self.properties.items())
 
     def check(self) -> None:
         """Raise ValueError, TypeError or AttributeError where it is no message."""
@@ -63,6 +64,8 @@ class Burst:
     def __init__(self, messages: Sequence[Outgoing], told: Callable[[Burst], None]) -> None:
         self.messages = messages
         self.results: list[pulsar.Result] = [pulsar.Result.UnknownError] * len(messages)
+        self.lost: set[int] = set()
+        """Places of those that could not be handed over."""
         self._told = told
         self._count = itertools.count(1)
 
@@ -71,3 +74,18 @@ class Burst:
         self.results[place] = result
         if next(self._count) == len(self.messages):  # counts right, whoever calls at once
             self._told(self)
+
+    def came_as_one(self, result: pulsar.Result, last: pulsar.MessageId | None = None) -> None:
+        """Take what became of the last message, and by that of all: they are one batch.
+
+        Its place in the batch is the proof; where it has another, of the rest nothing is known.
+        """
+        sent = len(self.messages) - len(self.lost)
+        known = result != pulsar.Result.Ok or (last and last.batch_index() == sent - 1)
+        if known:
+            self.results = [result] * len(self.messages)
+        else:
+            self.results[-1] = result
+        for place in self.lost:
+            self.results[place] = pulsar.Result.UnknownError
+        self._told(self)

@@ -18,7 +18,7 @@ from rendezvous.bus.pulsar.bursts import Outgoing
 from rendezvous.bus.pulsar.failures import failure
 from rendezvous.bus.pulsar.families import ShortNames, discovering, join
 from rendezvous.bus.pulsar.reading import CLOSE_SECONDS, Intake, Member
-from rendezvous.bus.pulsar.writing import Outlets, make_producer
+from rendezvous.bus.pulsar.writing import Opened, Outlets, make_producer
 from rendezvous.bus.topics import is_family
 from rendezvous.errors import BusRefused, BusUnavailable, ConfigurationError
 
@@ -99,7 +99,7 @@ class PulsarBus(Bus):
                 self._close_at_exit = weakref.finalize(self, _shut, self._client)
             return self._client
 
-    def _make_producer(self, topic: str, together: bool) -> pulsar.Producer:  # noqa: FBT001 - as `Outlets` calls it
+    def _make_producer(self, topic: str, together: bool) -> Opened:  # noqa: FBT001 - as `Outlets` calls it
         return make_producer(self._connected(), self._prefix + topic, together=together)
 
     @asynccontextmanager

@@ -49,14 +49,18 @@ PRODUCER_ENDED = frozenset({
 })  # fmt: skip
 
 
-def make_producer(client: pulsar.Client, topic: str, *, together: bool) -> pulsar.Producer:
+Opened = tuple[pulsar.Producer, bool]
+"""A producer, and whether its topic is one, not several partitions."""
+
+
+def make_producer(client: pulsar.Client, topic: str, *, together: bool) -> Opened:
     """Return a producer; where messages travel ``together``, one whose batches are the bursts.
 
     Its own limits lie beyond those of bursts, and none is on what is pending: a burst that is
     refused would use it up. Blocks. Raises: BusError.
     """
     try:
-        return client.create_producer(
+        producer = client.create_producer(
             topic,
             send_timeout_millis=0,  # it sends again for ever; a timeout's outcome is unknown
             max_pending_messages=0,
@@ -64,8 +68,9 @@ def make_producer(client: pulsar.Client, topic: str, *, together: bool) -> pulsa
             batching_enabled=together,
             batching_max_messages=2 * BURST,
             batching_max_allowed_size_in_bytes=8 * BURST_BYTES,
-            batching_max_publish_delay_ms=10,  # should it not be flushed
+            batching_max_publish_delay_ms=1000,  # should it not be flushed
         )
+        return producer, client.get_topic_partitions(topic) == [topic]
     except pulsar.PulsarException as error:
         raise failure(f"publish to {topic.rpartition('/')[2]}", type(error).__name__) from error
 
@@ -85,6 +90,7 @@ class Outlet:
         self.topic = topic
         self.together = together
         self.producer: pulsar.Producer | None = None
+        self._whole = False
         self._told = partial(told, self)
         self._waiting: deque[Outgoing] = deque()
         self._bytes = 0  # of those that wait
@@ -122,9 +128,10 @@ class Outlet:
         self._bytes += message.size
         self._leaves = min(self._leaves, message.leaves)
 
-    def opened(self, producer: pulsar.Producer) -> None:
-        """Send what waited."""
+    def opened(self, producer: pulsar.Producer, *, whole: bool) -> None:
+        """Send what waited; ``whole``: the topic is one, so that a batch is one."""
         self.producer = producer
+        self._whole = whole
         self._plan()
 
     def failed(self, error: BusError) -> None:
@@ -192,7 +199,9 @@ class Outlet:
         burst = Burst(self._take(), self._told)
         self._under_way += 1
         self._last = asyncio.get_running_loop().time()
-        _send(self.producer, burst, together=self.together)
+        (_as_one if self.together and self._whole else _one_by_one)(self.producer, burst)
+        if self.together:
+            self.producer._producer.flush_async(_nothing)  # noqa: SLF001 - the public one blocks
         self._plan()
 
     def _take(self) -> list[Outgoing]:
@@ -210,22 +219,39 @@ class Outlet:
         return burst
 
 
-def _send(producer: pulsar.Producer, burst: Burst, *, together: bool) -> None:
-    """Hand a burst to the client, and have it sent."""
+def _one_by_one(producer: pulsar.Producer, burst: Burst) -> None:
+    """Hand a burst to the client; each message tells what became of it."""
     for place, message in enumerate(burst.messages):
-        try:
-            producer.send_async(
-                message.payload,
-                partial(burst.came, place),
-                partition_key=message.key,
-                properties=dict(message.properties) if message.properties else None,
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
-            log.warning("a message could not be handed over: %s", error)
+        if not _hand_over(producer, message, partial(burst.came, place)):
             burst.came(place, pulsar.Result.UnknownError)
-    if together:
-        # each message says itself what became of it: of several partitions a flush tells of one
-        producer._producer.flush_async(_nothing)  # noqa: SLF001 - the public one blocks
+
+
+def _as_one(producer: pulsar.Producer, burst: Burst) -> None:
+    """Hand a burst to the client, as one batch: to be told of each costs as much as to send it."""
+    last = len(burst.messages) - 1
+    for place, message in enumerate(burst.messages):
+        if not _hand_over(producer, message, burst.came_as_one if place == last else None):
+            burst.lost.add(place)
+    if last in burst.lost:  # nobody will tell
+        burst.came_as_one(pulsar.Result.UnknownError)
+
+
+def _hand_over(
+    producer: pulsar.Producer,
+    message: Outgoing,
+    told: Callable[[pulsar.Result, pulsar.MessageId], None] | None,
+) -> bool:
+    try:
+        producer.send_async(
+            message.payload,
+            told,
+            partition_key=message.key,
+            properties=dict(message.properties) if message.properties else None,
+        )
+    except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
+        log.warning("a message could not be handed over: %s", error)
+        return False
+    return True
 
 
 def _nothing(_: pulsar.Result) -> None:
@@ -243,11 +269,11 @@ class Outlets:
             in a thread. It raises ``BusError``.
     """
 
-    def __init__(self, make: Callable[[str, bool], pulsar.Producer]) -> None:
+    def __init__(self, make: Callable[[str, bool], Opened]) -> None:
         self._make = make
         self._outlets: dict[tuple[str, bool], Outlet] = {}
         self._outcomes: Outcomes | None = None
-        self.changing: set[asyncio.Task[pulsar.Producer] | asyncio.Task[None]] = set()
+        self.changing: set[asyncio.Task[Opened] | asyncio.Task[None]] = set()
         """What opens and closes producers at present."""
 
     def __len__(self) -> int:
@@ -266,11 +292,12 @@ class Outlets:
         opening = asyncio.create_task(asyncio.to_thread(self._make, topic, together))
         self.changing.add(opening)
 
-        def opened(made: asyncio.Task[pulsar.Producer]) -> None:
+        def opened(made: asyncio.Task[Opened]) -> None:
             self.changing.discard(made)
             error = BusUnavailable("cancelled") if made.cancelled() else made.exception()
             if error is None:
-                outlet.opened(made.result())
+                producer, whole = made.result()
+                outlet.opened(producer, whole=whole)
             else:
                 self.drop(outlet)
                 outlet.failed(error if isinstance(error, BusError) else BusError(str(error)))
