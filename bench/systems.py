@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from bench.closed import ANY_COPY, BARE, OWN, Exchange
 from rendezvous.testing.processes import Process, free_port, running
 
@@ -156,10 +158,11 @@ def services(parts: Sequence[Part], broker: str, logs: Path) -> Iterator[dict[st
 
 
 def pids(server: Pulsar | Elasticsearch) -> Pids:
-    """Return the process of a server that runs."""
+    """Return the processes of a server that runs: some start another, which is the server."""
     if server.pid is None:
         raise RuntimeError(f"{server.name} does not run")
-    return (server.pid,)
+    children = psutil.Process(server.pid).children(recursive=True)
+    return (server.pid, *(child.pid for child in children))
 
 
 def _env(part: Part, broker: str) -> dict[str, str]:
