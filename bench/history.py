@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 Verdict = Literal["right", "fallback", "wrong", "empty", "failed"]
 GOOD = {"right", "fallback"}
@@ -75,11 +73,6 @@ class History:
         verdicts = Counter(event.verdict for event in self.events)
         took = [1000.0 * (e.answered - e.due) for e in self.events if e.verdict in GOOD]
         return summary(took, seconds, verdicts)
-
-    def write(self, path: Path) -> None:
-        """Write one JSON line for each event."""
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(event._asdict()) + "\n" for event in self.events)
 
 
 def summary(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from rendezvous.configuration import Configuration
     from rendezvous.settings import FrontEndSettings
     from rendezvous.workers import Place
-
-log = logging.getLogger(__name__)
 
 
 def serve_here(

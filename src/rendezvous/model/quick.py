@@ -1,11 +1,11 @@
 """Evaluations of a quick model, without the way to another thread and back.
 
-That way takes more than half a millisecond on an idle machine: twenty times what a small model
-needs. So a process that has nothing else to do than one model may evaluate in its event loop, once
-the model has shown itself quick. What it gives up is that a model which hangs leaves the loop
-alive; so a process whose model hangs there ends, and whoever supervises it starts it again (unless
-the model never lets go of the interpreter). Its requests were not acked: they come again, to a
-thread at first, where a model that hangs only falls silent.
+That way, through two threads that must wake up, takes longer than a small model needs. So a
+process that has nothing else to do than one model may evaluate in its event loop, once the model
+has shown itself quick. What it gives up is that a model which hangs leaves the loop alive; so a
+process whose model hangs there ends, and whoever supervises it starts it again (unless the model
+never lets go of the interpreter). Its requests were not acked: they come again, to a thread at
+first, where a model that hangs only falls silent.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class BusSuite:
         assert (dict(full.properties), full.tries) == ({"why": "weil"}, 1)
         assert (empty.payload, empty.key, dict(empty.properties)) == (b"", None, {})
 
-    async def test_messages_in_bulk_come_in_order_and_what_is_acked_stays_away(
+    async def test_messages_that_travel_together_all_come_and_what_is_acked_stays_away(
         self, bus: Bus, topic: str
     ) -> None:
         sent = numbered(300)

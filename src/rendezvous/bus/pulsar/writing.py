@@ -120,13 +120,10 @@ class Outlet:
             return
         self._pending += 1
         self._pending_bytes += message.size
-        self._keep(message)
-        self._plan()
-
-    def _keep(self, message: Outgoing) -> None:
         self._waiting.append(message)
         self._bytes += message.size
         self._leaves = min(self._leaves, message.leaves)
+        self._plan()
 
     def opened(self, producer: pulsar.Producer, *, whole: bool) -> None:
         """Send what waited; ``whole``: the topic is one, so that a batch is one."""
